@@ -1,0 +1,101 @@
+//! Catalogs that live in this process only.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use iceberg::memory::{MEMORY_CATALOG_WAREHOUSE, MemoryCatalogBuilder};
+use iceberg::table::Table;
+use iceberg::{CatalogBuilder, ErrorKind, NamespaceIdent};
+
+use super::backend::{Backend, Shared, Writer, walk_namespaces};
+use super::{metadata, scrub::Service};
+use crate::config::CatalogConfig;
+use crate::store::LakeStorageFactory;
+use crate::{Error, Result, TableName};
+
+pub(super) struct MemoryBackend {
+    service: Service,
+    shared: Arc<Shared>,
+    catalog: Writer,
+}
+
+impl MemoryBackend {
+    pub async fn open(
+        key: &str,
+        config: &CatalogConfig,
+        service: Service,
+        shared: Arc<Shared>,
+    ) -> Result<Self> {
+        let warehouse = config.warehouse.as_deref().ok_or_else(|| {
+            service.misconfigured("a catalog of type \"memory\" needs a warehouse for its files")
+        })?;
+        let warehouse = warehouse.trim_end_matches('/').to_owned();
+        let factory = LakeStorageFactory::new(Arc::clone(&shared.stores));
+        let catalog = MemoryCatalogBuilder::default()
+            .with_storage_factory(Arc::new(factory))
+            .load(
+                key,
+                HashMap::from([(MEMORY_CATALOG_WAREHOUSE.to_owned(), warehouse)]),
+            )
+            .await
+            .map_err(|error| service.misconfigured(error.message()))?;
+        Ok(Self {
+            service,
+            shared,
+            catalog: Arc::new(catalog),
+        })
+    }
+
+    fn failed(&self, error: &iceberg::Error) -> Error {
+        Error::in_chain(error).unwrap_or_else(|| self.service.unavailable(error.message()))
+    }
+}
+
+#[async_trait]
+impl Backend for MemoryBackend {
+    async fn namespaces(&self) -> Result<Vec<String>> {
+        let found = walk_namespaces(self.catalog.as_ref(), |_| false).await;
+        let found = found.map_err(|error| self.failed(&error))?;
+        Ok(found.iter().map(|namespace| namespace.join(".")).collect())
+    }
+
+    async fn tables(&self, namespace: &str) -> Result<Option<Vec<String>>> {
+        let Ok(ident) = NamespaceIdent::from_strs(namespace.split('.')) else {
+            return Ok(None);
+        };
+        match self.catalog.list_tables(&ident).await {
+            Ok(tables) => Ok(Some(tables.into_iter().map(|table| table.name).collect())),
+            Err(error) if error.kind() == ErrorKind::NamespaceNotFound => Ok(None),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    async fn all_tables(&self) -> Result<BTreeMap<String, Vec<String>>> {
+        let mut all = BTreeMap::new();
+        for namespace in self.namespaces().await? {
+            let tables = self.tables(&namespace).await?.unwrap_or_default();
+            all.insert(namespace, tables);
+        }
+        Ok(all)
+    }
+
+    async fn load(&self, name: &TableName) -> Result<Option<Table>> {
+        let ident = name.to_ident()?;
+        let table = match self.catalog.load_table(&ident).await {
+            Ok(table) => table,
+            Err(error) => {
+                return match error.kind() {
+                    ErrorKind::TableNotFound | ErrorKind::NamespaceNotFound => Ok(None),
+                    _ => Err(self.failed(&error)),
+                };
+            }
+        };
+        let location = table.metadata_location();
+        metadata::table(ident, table.metadata_ref(), location, &self.shared.file_io).map(Some)
+    }
+
+    async fn writer(&self) -> Result<Writer> {
+        Ok(Arc::clone(&self.catalog))
+    }
+}

@@ -1,0 +1,181 @@
+//! Reading table metadata files.
+//!
+//! A metadata file never changes under its name (Iceberg specification, "Optimistic concurrency"),
+//! so one that a catalog points to is parsed once and kept, weighed in bytes.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use iceberg::io::FileIO;
+use iceberg::spec::{TableMetadata, TableMetadataRef};
+use iceberg::table::Table;
+use iceberg::{Runtime, TableIdent};
+use serde_json::Value;
+
+use crate::store::{MAX_READ_BYTES, Stores};
+use crate::{Error, Result};
+
+/// First bytes of a gzip stream (RFC 1952, section 2.3.1).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// Types of the specification that iceberg-rust 0.10 cannot represent.
+const UNREADABLE_TYPES: [&str; 4] = ["variant", "geometry", "geography", "unknown"];
+
+/// Parsed metadata by the location of its file.
+#[derive(Clone)]
+pub(super) struct MetadataCache {
+    entries: moka::sync::Cache<String, Entry>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    metadata: TableMetadataRef,
+    /// Length of the JSON text, which stands for the size in memory.
+    bytes: u32,
+}
+
+impl MetadataCache {
+    pub fn new(max_bytes: u64) -> Self {
+        let entries = moka::sync::Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|location: &String, entry: &Entry| {
+                let key = u32::try_from(location.len()).unwrap_or(u32::MAX);
+                entry.bytes.saturating_add(key)
+            })
+            .build();
+        Self { entries }
+    }
+
+    /// The metadata at `location`, from the cache or the file.
+    pub async fn load(&self, stores: &Stores, location: &str) -> Result<TableMetadataRef> {
+        if let Some(entry) = self.entries.get(location) {
+            return Ok(entry.metadata);
+        }
+        let (metadata, bytes) = read(stores, location).await?;
+        let entry = Entry {
+            metadata: Arc::clone(&metadata),
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+        };
+        self.entries.insert(location.to_owned(), entry);
+        Ok(metadata)
+    }
+}
+
+/// Reads one metadata file, compressed or not, and the length of its JSON text in bytes.
+pub(super) async fn read(stores: &Stores, location: &str) -> Result<(TableMetadataRef, usize)> {
+    let content = stores.read(location).await?;
+    let path = location.to_owned();
+    // Off the runtime's threads: the text may be long, and a panic in the parser stays there.
+    tokio::task::spawn_blocking(move || {
+        let text = uncompressed(&path, content)?;
+        Ok((Arc::new(parse(&path, &text)?), text.len()))
+    })
+    .await
+    .unwrap_or_else(|_| Err(corrupt(location, "its content makes the parser fail")))
+}
+
+/// A table over its metadata.
+pub(super) fn table(
+    ident: TableIdent,
+    metadata: TableMetadataRef,
+    location: Option<&str>,
+    file_io: &FileIO,
+) -> Result<Table> {
+    let path = location.unwrap_or_else(|| metadata.location()).to_owned();
+    let runtime = Runtime::try_current().map_err(|e| Error::Internal(e.message().to_owned()))?;
+    let mut builder = Table::builder()
+        .identifier(ident)
+        .metadata(metadata)
+        .file_io(file_io.clone())
+        // The object cache panics on snapshots without a schema id; our planner has its own.
+        .disable_cache()
+        .runtime(runtime);
+    if let Some(location) = location {
+        builder = builder.metadata_location(location);
+    }
+    builder.build().map_err(|error| Error::Unsupported {
+        table: path,
+        what: "the metadata".to_owned(),
+        why: error.message().to_owned(),
+    })
+}
+
+/// The JSON text. Some writers compress whatever the name says, so the content decides.
+fn uncompressed(location: &str, content: Bytes) -> Result<Bytes> {
+    if !content.starts_with(&GZIP_MAGIC) {
+        return Ok(content);
+    }
+    let mut text = Vec::new();
+    flate2::read::MultiGzDecoder::new(content.as_ref())
+        .take(MAX_READ_BYTES + 1)
+        .read_to_end(&mut text)
+        .map_err(|error| corrupt(location, &format!("not readable as gzip: {error}")))?;
+    if text.len() as u64 > MAX_READ_BYTES {
+        let why = format!("longer than {MAX_READ_BYTES} bytes when unpacked");
+        return Err(corrupt(location, &why));
+    }
+    Ok(text.into())
+}
+
+fn parse(location: &str, text: &[u8]) -> Result<TableMetadata> {
+    serde_json::from_slice(text).map_err(|error| match serde_json::from_slice(text) {
+        Ok(value) => diagnose(location, &value)
+            .unwrap_or_else(|| corrupt(location, &format!("not Iceberg table metadata: {error}"))),
+        Err(error) => corrupt(location, &format!("not JSON: {error}")),
+    })
+}
+
+/// What metadata that iceberg-rust refuses is about, when it is a feature we know of.
+pub(super) fn diagnose(location: &str, metadata: &Value) -> Option<Error> {
+    let unsupported = |what: String, why: String| Error::Unsupported {
+        table: location.to_owned(),
+        what,
+        why,
+    };
+    if let Some(version) = metadata.get("format-version").and_then(Value::as_u64)
+        && !(1..=3).contains(&version)
+    {
+        let why = "format versions 1 to 3 are known".to_owned();
+        return Some(unsupported(format!("format version {version}"), why));
+    }
+    let schemas = metadata.get("schemas").and_then(Value::as_array);
+    let mut schemas = schemas.into_iter().flatten().chain(metadata.get("schema"));
+    let (column, data_type) = schemas.find_map(|schema| unreadable_field(schema, ""))?;
+    let why = format!("its type {data_type} is not supported yet");
+    Some(unsupported(format!("column {column}"), why))
+}
+
+/// The first field below `node` (a schema, struct, list or map) whose type cannot be represented,
+/// as its dotted path and type.
+fn unreadable_field(node: &Value, path: &str) -> Option<(String, String)> {
+    let fields = node.get("fields").and_then(Value::as_array);
+    let in_fields = fields.into_iter().flatten().find_map(|field| {
+        let name = field.get("name").and_then(Value::as_str).unwrap_or("?");
+        unreadable_type(field.get("type")?, format!("{path}{name}"))
+    });
+    in_fields.or_else(|| {
+        ["element", "key", "value"]
+            .iter()
+            .find_map(|part| unreadable_type(node.get(part)?, format!("{path}{part}")))
+    })
+}
+
+fn unreadable_type(data_type: &Value, path: String) -> Option<(String, String)> {
+    match data_type {
+        Value::String(text) => {
+            let base = text.split(['(', ' ']).next().unwrap_or(text);
+            UNREADABLE_TYPES
+                .contains(&base)
+                .then(|| (path, text.clone()))
+        }
+        nested => unreadable_field(nested, &format!("{path}.")),
+    }
+}
+
+fn corrupt(location: &str, why: &str) -> Error {
+    Error::Corrupt {
+        path: location.to_owned(),
+        why: why.to_owned(),
+    }
+}

@@ -1,0 +1,56 @@
+//! Encodes scans, so that a worker can run what the coordinator planned.
+//!
+//! DataFusion's own codec knows only its own file sources, and drops what they are extended with.
+//! This one carries everything a worker needs and nothing it must not have: files are named by
+//! location, and the worker finds the object store, and with it the credentials, in its own
+//! configuration.
+//!
+//! Dynamic filters are shared between operators of one process. They are sent as they stand at the
+//! moment, which is what planning knows: usually nothing.
+
+mod decode;
+mod encode;
+mod message;
+
+use std::sync::Arc;
+
+use datafusion::common::not_impl_err;
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion_proto::physical_plan::PhysicalExtensionCodec;
+
+use crate::scan::scan_config;
+
+/// Version of the encoding. Coordinator and workers check their protocol version when they meet;
+/// this catches what slips through.
+pub const VERSION: u32 = 1;
+
+/// First bytes of every encoded scan, so that other codecs' bytes are refused at once.
+const MAGIC: &[u8; 8] = b"inshsc01";
+
+/// Encodes and decodes Iceberg scans; answers with an error for every other plan.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IcebergCodec;
+
+impl PhysicalExtensionCodec for IcebergCodec {
+    fn try_decode(
+        &self,
+        buf: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        ctx: &TaskContext,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match buf.strip_prefix(MAGIC) {
+            Some(message) if inputs.is_empty() => decode::scan(message, self, ctx),
+            _ => not_impl_err!("not an Iceberg scan"),
+        }
+    }
+
+    fn try_encode(&self, node: Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>) -> Result<()> {
+        let Some((config, source)) = scan_config(node.as_ref()) else {
+            return not_impl_err!("{} is not an Iceberg scan", node.name());
+        };
+        buf.extend_from_slice(MAGIC);
+        encode::scan(config, source, self, buf)
+    }
+}

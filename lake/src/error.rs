@@ -1,0 +1,179 @@
+//! The crate's one error type: what went wrong, as a code, and whether trying again can help.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::error::DataFusionError;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Anything that can go wrong between a table name and its rows.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting is missing or wrong. The message names the key.
+    #[error("{0}")]
+    Config(String),
+    /// A catalog, namespace, table or file does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The table uses something of the Iceberg specification that is not read yet.
+    #[error("{what} of table {table} cannot be read: {why}")]
+    Unsupported {
+        /// The table's full name or location.
+        table: String,
+        /// The feature, file or column concerned.
+        what: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// A metadata, manifest or data file is broken.
+    #[error("file {path} is corrupt: {why}")]
+    Corrupt {
+        /// Location of the file.
+        path: String,
+        /// What about it is wrong.
+        why: String,
+    },
+    /// A location lies outside every configured lake.
+    #[error("{location} lies outside the configured lakes ({roots})")]
+    OutsideLakes {
+        /// The location asked for.
+        location: String,
+        /// The configured roots.
+        roots: String,
+    },
+    /// A catalog or an object store did not answer, or refused.
+    #[error("{service}: {why}")]
+    Unavailable {
+        /// The catalog or the store.
+        service: String,
+        /// What it said.
+        why: String,
+    },
+    /// A file in an object store could not be read.
+    #[error("cannot read {path}: {source}")]
+    Store {
+        /// Location of the file.
+        path: String,
+        /// The store's error.
+        source: Arc<object_store::Error>,
+    },
+    /// A broken invariant of ours.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// Coarse class of an [`Error`], stable across versions and used for wire codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The owner's configuration is wrong.
+    Config,
+    /// Something named does not exist.
+    NotFound,
+    /// Not supported.
+    Unsupported,
+    /// Data or metadata is broken.
+    Corrupt,
+    /// Not allowed by configuration.
+    Forbidden,
+    /// A service is away for now.
+    Unavailable,
+    /// A defect of this program.
+    Internal,
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Config => "config",
+            Self::NotFound => "not_found",
+            Self::Unsupported => "unsupported",
+            Self::Corrupt => "corrupt",
+            Self::Forbidden => "forbidden",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        })
+    }
+}
+
+impl Error {
+    /// An object store's error about the file at `path`.
+    pub fn store(path: impl Into<String>, source: object_store::Error) -> Self {
+        Self::Store {
+            path: path.into(),
+            source: Arc::new(source),
+        }
+    }
+
+    /// What iceberg-rust said about the file at `path`: our own error where its storage came from
+    /// us, else a broken or unsupported file.
+    pub fn from_iceberg(path: &str, error: &iceberg::Error) -> Self {
+        if let Some(ours) = Self::in_chain(error) {
+            return ours;
+        }
+        let why = innermost(error).map_or_else(
+            || error.message().to_owned(),
+            |source| format!("{}: {source}", error.message()),
+        );
+        match error.kind() {
+            iceberg::ErrorKind::FeatureUnsupported => Self::Unsupported {
+                table: path.to_owned(),
+                what: "the metadata".to_owned(),
+                why,
+            },
+            _ => Self::Corrupt {
+                path: path.to_owned(),
+                why,
+            },
+        }
+    }
+
+    /// The first error of this type among the causes of `error`.
+    pub fn in_chain(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        causes(error).find_map(|cause| cause.downcast_ref::<Self>().cloned())
+    }
+
+    /// The error's class.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Config(_) => Code::Config,
+            Self::NotFound(_) => Code::NotFound,
+            Self::Unsupported { .. } => Code::Unsupported,
+            Self::Corrupt { .. } => Code::Corrupt,
+            Self::OutsideLakes { .. } => Code::Forbidden,
+            Self::Unavailable { .. } => Code::Unavailable,
+            Self::Store { source, .. } => match source.as_ref() {
+                object_store::Error::NotFound { .. } => Code::NotFound,
+                object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. } => Code::Forbidden,
+                _ => Code::Unavailable,
+            },
+            Self::Internal(_) => Code::Internal,
+        }
+    }
+
+    /// Whether the same request may succeed later without anybody changing anything.
+    pub fn is_retryable(&self) -> bool {
+        self.code() == Code::Unavailable
+    }
+}
+
+/// `error` and its causes, from the outside in.
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+/// The last cause of `error`, where the text usually says most; none when it has no cause.
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    causes(error).skip(1).last().map(ToString::to_string)
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> Self {
+        Self::External(Box::new(error))
+    }
+}

@@ -1,0 +1,197 @@
+//! Access to one Parquet file: footers cached per process, reads coalesced by the object store.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::CachedParquetMetaData;
+use datafusion::datasource::physical_plan::{ParquetFileMetrics, ParquetFileReaderFactory};
+use datafusion::error::Result;
+use datafusion::execution::cache::cache_manager::{CachedFileMetadataEntry, FileMetadataCache};
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use object_store::{ObjectMeta, ObjectStore};
+use parquet::arrow::ARROW_SCHEMA_META_KEY;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetObjectReader};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{
+    FileMetaData, KeyValue, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
+    RowGroupMetaData,
+};
+
+/// Bytes read from the end of a file at first: enough for the footer of most files, so that opening
+/// one takes a single request.
+const FOOTER_READ_BYTES: usize = 64 * 1024;
+
+/// Opens the files of a scan.
+#[derive(Clone)]
+pub struct FileReaderFactory {
+    store: Arc<dyn ObjectStore>,
+    footers: Arc<dyn FileMetadataCache>,
+}
+
+impl FileReaderFactory {
+    /// Reads from `store`, and keeps footers in `footers`.
+    pub fn new(store: Arc<dyn ObjectStore>, footers: Arc<dyn FileMetadataCache>) -> Self {
+        Self { store, footers }
+    }
+}
+
+impl fmt::Debug for FileReaderFactory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileReaderFactory").finish_non_exhaustive()
+    }
+}
+
+impl ParquetFileReaderFactory for FileReaderFactory {
+    fn create_reader(
+        &self,
+        partition: usize,
+        file: PartitionedFile,
+        _metadata_size_hint: Option<usize>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        let meta = file.object_meta;
+        let metrics = ParquetFileMetrics::new(partition, meta.location.as_ref(), metrics);
+        let inner = ParquetObjectReader::new(Arc::clone(&self.store), meta.location.clone())
+            .with_file_size(meta.size);
+        Ok(Box::new(FileReader {
+            inner,
+            metrics,
+            meta,
+            footers: Arc::clone(&self.footers),
+        }))
+    }
+}
+
+struct FileReader {
+    inner: ParquetObjectReader,
+    metrics: ParquetFileMetrics,
+    meta: ObjectMeta,
+    footers: Arc<dyn FileMetadataCache>,
+}
+
+impl AsyncFileReader for FileReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        let bytes = range.end.saturating_sub(range.start);
+        self.metrics
+            .bytes_scanned
+            .add(usize::try_from(bytes).unwrap_or(usize::MAX));
+        self.inner.get_bytes(range)
+    }
+
+    fn get_byte_ranges(
+        &mut self,
+        ranges: Vec<Range<u64>>,
+    ) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
+        let bytes: u64 = ranges.iter().map(|r| r.end.saturating_sub(r.start)).sum();
+        self.metrics
+            .bytes_scanned
+            .add(usize::try_from(bytes).unwrap_or(usize::MAX));
+        self.inner.get_byte_ranges(ranges)
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
+        async move {
+            if let Some(cached) = self.cached() {
+                return Ok(cached);
+            }
+            let size = self.meta.size;
+            let metadata = ParquetMetaDataReader::new()
+                .with_page_index_policy(PageIndexPolicy::Skip)
+                .with_prefetch_hint(Some(FOOTER_READ_BYTES))
+                .load_and_finish(&mut *self, size)
+                .await?;
+            check(&metadata, size)?;
+            let metadata = Arc::new(without_arrow_schema(metadata));
+            let entry = CachedFileMetadataEntry::new(
+                self.meta.clone(),
+                Arc::new(CachedParquetMetaData::new(Arc::clone(&metadata))),
+            );
+            self.footers.put(&self.meta.location, entry);
+            Ok(metadata)
+        }
+        .boxed()
+    }
+}
+
+impl FileReader {
+    fn cached(&self) -> Option<Arc<ParquetMetaData>> {
+        let entry = self.footers.get(&self.meta.location)?;
+        if !entry.is_valid_for(&self.meta) {
+            return None;
+        }
+        let cached = entry
+            .file_metadata
+            .as_any()
+            .downcast_ref::<CachedParquetMetaData>()?;
+        Some(Arc::clone(cached.parquet_metadata()))
+    }
+}
+
+/// Drops the Arrow schema that some writers embed. It may lack field ids that the Parquet schema
+/// has, and it asks for types (large strings, dictionaries, other time zones) that would have to be
+/// converted back.
+fn without_arrow_schema(metadata: ParquetMetaData) -> ParquetMetaData {
+    let file = metadata.file_metadata();
+    let Some(pairs) = file.key_value_metadata() else {
+        return metadata;
+    };
+    if !pairs.iter().any(|pair| pair.key == ARROW_SCHEMA_META_KEY) {
+        return metadata;
+    }
+    let rest: Vec<KeyValue> = pairs
+        .iter()
+        .filter(|pair| pair.key != ARROW_SCHEMA_META_KEY)
+        .cloned()
+        .collect();
+    let file = FileMetaData::new(
+        file.version(),
+        file.num_rows(),
+        file.created_by().map(str::to_string),
+        (!rest.is_empty()).then_some(rest),
+        file.schema_descr_ptr(),
+        file.column_orders().cloned(),
+    );
+    ParquetMetaData::new(file, metadata.row_groups().to_vec())
+}
+
+/// Checks what the reader takes for granted, so that a broken footer is an error and not a panic.
+fn check(metadata: &ParquetMetaData, size: u64) -> Result<(), ParquetError> {
+    let columns = metadata.file_metadata().schema_descr().num_columns();
+    for (number, group) in metadata.row_groups().iter().enumerate() {
+        let broken = |what: &str| Err(ParquetError::General(format!("row group {number} {what}")));
+        if group.num_columns() != columns || columns == 0 {
+            return broken("has another number of columns than the schema");
+        }
+        if group.num_rows() < 0 {
+            return broken("has a negative number of rows");
+        }
+        if !chunks_lie_inside(group, size) {
+            return broken("lies outside the file");
+        }
+    }
+    Ok(())
+}
+
+fn chunks_lie_inside(group: &RowGroupMetaData, size: u64) -> bool {
+    group.columns().iter().all(|column| {
+        let start = column
+            .dictionary_page_offset()
+            .unwrap_or_else(|| column.data_page_offset());
+        let end = start.checked_add(column.compressed_size());
+        start >= 0
+            && column.data_page_offset() >= 0
+            && column.compressed_size() >= 0
+            && end
+                .and_then(|end| u64::try_from(end).ok())
+                .is_some_and(|end| end <= size)
+    })
+}

@@ -1,0 +1,194 @@
+//! The object stores behind the lakes: one stack for data, metadata and writes.
+//!
+//! - A location belongs to the lake whose root lies above it; outside every root it is refused
+//!   ([`crate::Error::OutsideLakes`]), here and again in the store itself, so that a plan fragment
+//!   cannot reach further than a table name can. The check is lexical: a symbolic link inside a
+//!   root is followed.
+//! - Locations are literal; nothing is URL-decoded or encoded.
+//! - [`LakeStorageFactory`] gives iceberg-rust the same stores.
+
+mod location;
+mod open;
+mod rooted;
+mod storage;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use self::location::{Location, Problem, StoreKey};
+use self::rooted::{Mount, RootedStore};
+use crate::config::LakeConfig;
+use crate::{Error, Result};
+
+pub use self::storage::{LakeStorage, LakeStorageFactory};
+
+/// The longest file that [`Stores::read`] takes into memory. Real metadata files reach some
+/// hundred MB.
+pub const MAX_READ_BYTES: u64 = 1 << 30;
+
+/// A store, the path in it, and the key under which DataFusion knows the store.
+pub type Resolved = (Arc<dyn ObjectStore>, Path, ObjectStoreUrl);
+
+/// Every configured lake's store.
+pub struct Stores {
+    buckets: BTreeMap<StoreKey, Bucket>,
+}
+
+struct Bucket {
+    store: Arc<RootedStore>,
+    url: ObjectStoreUrl,
+}
+
+impl Stores {
+    /// Makes the clients. Nothing is contacted yet.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the lake and the key that is wrong.
+    pub fn new(lakes: &BTreeMap<String, LakeConfig>) -> Result<Arc<Self>> {
+        let mut mounts: BTreeMap<StoreKey, Vec<Mount>> = BTreeMap::new();
+        for (name, lake) in lakes {
+            let Location { key, path: root } = parse_root(name, &lake.root)?;
+            let store = open::open(name, &key, lake)?;
+            mounts.entry(key).or_default().push(Mount { root, store });
+        }
+        let buckets = mounts
+            .into_iter()
+            .map(|(key, mounts)| {
+                let url = key.url()?;
+                let store = Arc::new(RootedStore::new(key.clone(), mounts));
+                Ok((key, Bucket { store, url }))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Arc::new(Self { buckets }))
+    }
+
+    /// The whole local file system and nothing else, for embedded use by the user who owns it.
+    ///
+    /// # Errors
+    /// None in practice; the type is that of [`Stores::new`].
+    pub fn for_local_files() -> Result<Arc<Self>> {
+        Self::new(&local_files())
+    }
+
+    /// The store and path of a location.
+    ///
+    /// # Errors
+    /// [`Error::OutsideLakes`] when no root lies above it, [`Error::Unsupported`] when the path
+    /// holds what no store can address (control characters, empty segments in an object's key).
+    pub fn resolve(&self, location: &str) -> Result<Resolved> {
+        let parsed = Location::parse(location).map_err(|problem| match problem {
+            Problem::Foreign => self.outside(location),
+            Problem::Unaddressable(why) => Error::Unsupported {
+                table: location.to_owned(),
+                what: "the location".to_owned(),
+                why,
+            },
+        })?;
+        let bucket = self
+            .buckets
+            .get(&parsed.key)
+            .filter(|bucket| bucket.store.covers(&parsed.path))
+            .ok_or_else(|| self.outside(location))?;
+        let store: Arc<dyn ObjectStore> = Arc::<RootedStore>::clone(&bucket.store);
+        Ok((store, parsed.path, bucket.url.clone()))
+    }
+
+    /// Registers every store with DataFusion, so that a scan finds the one of its
+    /// [`ObjectStoreUrl`]. Without a `file://` lake the local file system is taken out of the
+    /// registry, where DataFusion puts it by default.
+    pub fn register(&self, env: &RuntimeEnv) {
+        let _ = env.deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref());
+        for bucket in self.buckets.values() {
+            let store: Arc<dyn ObjectStore> = Arc::<RootedStore>::clone(&bucket.store);
+            env.register_object_store(bucket.url.as_ref(), store);
+        }
+    }
+
+    /// The whole of a metadata file or the like.
+    ///
+    /// # Errors
+    /// As [`Stores::resolve`], [`Error::Store`] with the location when it cannot be read, and
+    /// [`Error::Corrupt`] when it is longer than [`MAX_READ_BYTES`].
+    pub async fn read(&self, location: &str) -> Result<Bytes> {
+        let (store, path, _) = self.resolve(location)?;
+        let failed = |error| Error::store(location, error);
+        let found = store.get(&path).await.map_err(failed)?;
+        if found.meta.size > MAX_READ_BYTES {
+            return Err(Error::Corrupt {
+                path: location.to_owned(),
+                why: format!(
+                    "{} bytes are more than the {MAX_READ_BYTES} that are read at once",
+                    found.meta.size
+                ),
+            });
+        }
+        found.bytes().await.map_err(failed)
+    }
+
+    /// The configured roots, as locations.
+    pub fn roots(&self) -> Vec<String> {
+        let buckets = self.buckets.values();
+        buckets.flat_map(|bucket| bucket.store.roots()).collect()
+    }
+
+    fn outside(&self, location: &str) -> Error {
+        let roots = self.roots();
+        Error::OutsideLakes {
+            location: location.to_owned(),
+            roots: match roots.is_empty() {
+                true => "none is configured".to_owned(),
+                false => roots.join(", "),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Stores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stores").field(&self.roots()).finish()
+    }
+}
+
+/// The key of a location's store in DataFusion's registry, and the path in that store. Whether the
+/// location lies inside a lake is checked by the store itself, when it is read.
+pub(crate) fn address(location: &str) -> Result<(ObjectStoreUrl, Path)> {
+    let parsed = Location::parse(location).map_err(|problem| Error::Unsupported {
+        table: location.to_owned(),
+        what: "the location".to_owned(),
+        why: match problem {
+            Problem::Foreign => "no object store serves it".to_owned(),
+            Problem::Unaddressable(why) => why,
+        },
+    })?;
+    Ok((parsed.key.url()?, parsed.path))
+}
+
+/// The configuration that opens the whole local file system.
+pub(crate) fn local_files() -> BTreeMap<String, LakeConfig> {
+    let lake = LakeConfig {
+        root: "file:///".to_owned(),
+        properties: BTreeMap::new(),
+    };
+    BTreeMap::from([("files".to_owned(), lake)])
+}
+
+fn parse_root(name: &str, root: &str) -> Result<Location> {
+    Location::parse(root).map_err(|problem| {
+        let why = match problem {
+            Problem::Foreign => {
+                "it must begin with file:///, s3://<bucket>, abfss://<container>@<host> or \
+                 gs://<bucket>"
+                    .to_owned()
+            }
+            Problem::Unaddressable(why) => why,
+        };
+        Error::Config(format!("lakes.{name}.root = {root:?}: {why}"))
+    })
+}

@@ -1,0 +1,12 @@
+//! Catalogs and stores over real files, databases and sockets.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod http;
+mod interop;
+mod postgres;
+mod rest;
+mod sql;
+mod statement;
+mod store;
+mod support;

@@ -1,0 +1,212 @@
+//! The names of one statement, as DataFusion asks for them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::support::{append, catalog, create, open, sqlite, stores};
+use datafusion::catalog::{CatalogProviderList, TableProvider};
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::TableType;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use iceberg::arrow::schema_to_arrow_schema;
+use indexmap::IndexMap;
+use inshore_lake::catalog::{CatalogLimits, Catalogs, MakeProvider, StatementCatalogs};
+use inshore_lake::config::CatalogKind;
+use inshore_lake::{Error, TableName};
+
+/// A provider without rows for each table, and how many were made.
+fn counting() -> (MakeProvider, Arc<AtomicUsize>) {
+    let made = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&made);
+    let make: MakeProvider = Arc::new(move |_, table| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let schema = schema_to_arrow_schema(table.metadata().current_schema()).unwrap();
+        let provider: Arc<dyn TableProvider> = Arc::new(EmptyTable::new(Arc::new(schema)));
+        Ok(provider)
+    });
+    (make, made)
+}
+
+fn name(namespace: &str, table: &str) -> TableName {
+    TableName::new("lake", namespace, table)
+}
+
+fn context(statement: Arc<StatementCatalogs>) -> SessionContext {
+    let config = SessionConfig::new()
+        .with_default_catalog_and_schema("lake", "n")
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true);
+    let state = SessionStateBuilder::new()
+        .with_default_features()
+        .with_config(config)
+        .with_catalog_list(statement)
+        .build();
+    SessionContext::new_with_state(state)
+}
+
+async fn lake() -> (tempfile::TempDir, Arc<Catalogs>) {
+    let dir = tempfile::tempdir().unwrap();
+    let catalogs = open(sqlite(dir.path()), dir.path());
+    let writer = catalogs.writer("lake").await.unwrap();
+    for (namespace, table) in [("n", "t"), ("n", "u"), ("a.b", "Odd Name")] {
+        create(&writer, namespace, table, &[]).await;
+        append(&writer, namespace, table, 2).await;
+    }
+    (dir, catalogs)
+}
+
+#[tokio::test]
+async fn each_table_is_loaded_once_and_only_if_named() {
+    let (_dir, catalogs) = lake().await;
+    let (make, made) = counting();
+    let references = [
+        name("n", "t"),
+        name("n", "t"),
+        name("a.b", "Odd Name"),
+        name("n", "some_cte"),
+        name("nowhere", "t"),
+        TableName::new("elsewhere", "n", "t"),
+        name("information_schema", "tables"),
+    ];
+    let statement = catalogs.resolve(&references, false, make).await;
+    assert_eq!(made.load(Ordering::SeqCst), 2);
+    assert_eq!(statement.catalog_names(), ["lake"]);
+    let schemas = statement.catalog("lake").unwrap();
+    assert_eq!(schemas.schema_names(), ["a.b", "n"]);
+    let schema = schemas.schema("n").unwrap();
+    assert_eq!(schema.table_names(), ["t"]);
+    assert!(schema.table_exist("t") && !schema.table_exist("u"));
+    assert!(schema.table("some_cte").await.unwrap().is_none());
+    assert_eq!(schema.table_type("t").await.unwrap(), Some(TableType::Base));
+    assert_eq!(schema.table_type("u").await.unwrap(), None);
+
+    let context = context(statement);
+    let query = "WITH some_cte AS (SELECT * FROM t) SELECT a.id FROM t a \
+                 JOIN some_cte USING (id) JOIN \"a.b\".\"Odd Name\" c ON a.id = c.id";
+    context.sql(query).await.unwrap();
+    assert_eq!(made.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn errors_belong_to_the_statement_that_names_the_table() {
+    let (dir, catalogs) = lake().await;
+    let table = catalogs.load(&name("n", "u")).await.unwrap().unwrap();
+    let location = table.metadata_location().unwrap();
+    std::fs::write(location.strip_prefix("file://").unwrap(), "{").unwrap();
+    // Without what is cached.
+    let catalogs = open(sqlite(dir.path()), dir.path());
+    let (make, _) = counting();
+
+    let references = [name("n", "t"), name("n", "u")];
+    let statement = catalogs
+        .resolve(&references, false, Arc::clone(&make))
+        .await;
+    let schema = statement.catalog("lake").unwrap().schema("n").unwrap();
+    assert!(schema.table("t").await.unwrap().is_some());
+    for _ in 0..2 {
+        let error = schema.table("u").await.unwrap_err();
+        let ours = Error::in_chain(&error);
+        assert!(
+            matches!(&ours, Some(Error::Corrupt { path, .. }) if path == location),
+            "{error}"
+        );
+    }
+    // A statement that looks around is not failed by it.
+    let statement = catalogs.resolve(&[], true, make).await;
+    let listed = context(statement)
+        .sql("SELECT DISTINCT table_name FROM information_schema.columns WHERE table_schema = 'n'")
+        .await
+        .unwrap();
+    assert_eq!(listed.count().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn listings_are_complete_and_load_nothing_by_themselves() {
+    let (_dir, catalogs) = lake().await;
+    let (make, made) = counting();
+    let statement = catalogs.resolve(&[name("n", "t")], true, make).await;
+    assert_eq!(made.load(Ordering::SeqCst), 1);
+    let context = context(Arc::clone(&statement));
+    let tables =
+        "SELECT * FROM information_schema.tables WHERE table_schema <> 'information_schema'";
+    let listed = context.sql(tables).await.unwrap().count().await.unwrap();
+    assert_eq!((listed, made.load(Ordering::SeqCst)), (3, 1));
+    let schema = statement.catalog("lake").unwrap().schema("n").unwrap();
+    let (first, second) = (
+        schema.table("u").await.unwrap(),
+        schema.table("u").await.unwrap(),
+    );
+    assert!(Arc::ptr_eq(&first.unwrap(), &second.unwrap()));
+    assert_eq!(made.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn registered_tables_lie_over_the_catalogs() {
+    let (_dir, catalogs) = lake().await;
+    let (make, _) = counting();
+    let statement = catalogs.resolve(&[name("n", "t")], false, make).await;
+    let empty = || Arc::new(EmptyTable::new(Arc::new(arrow::datatypes::Schema::empty())));
+    statement.register("lake", "system", "nodes", empty());
+    statement.register("lake", "n", "t", empty());
+    statement.register("temp", "public", "mine", empty());
+    assert_eq!(statement.catalog_names(), ["lake", "temp"]);
+    let lake = statement.catalog("lake").unwrap();
+    assert_eq!(lake.schema_names(), ["n", "system"]);
+    let table = lake.schema("n").unwrap().table("t").await.unwrap().unwrap();
+    assert!(table.schema().fields().is_empty());
+    let context = context(Arc::clone(&statement));
+    context
+        .sql("SELECT * FROM system.nodes, temp.public.mine")
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_catalog_that_is_down_is_left_out_of_listings_and_fails_its_tables() {
+    let (dir, _) = lake().await;
+    let (connections, listener) = silent_server();
+    let port = listener.local_addr().unwrap().port();
+    let uri = format!("http://127.0.0.1:{port}");
+    let configs = IndexMap::from([
+        ("lake".to_owned(), sqlite(dir.path())),
+        (
+            "down".to_owned(),
+            catalog(CatalogKind::Rest, Some(&uri), None),
+        ),
+    ]);
+    let limits = CatalogLimits {
+        call_deadline: std::time::Duration::from_millis(300),
+        ..CatalogLimits::default()
+    };
+    let stores = stores(&format!("file://{}", dir.path().display()));
+    let catalogs = Catalogs::open_with(&configs, stores, limits).unwrap();
+    let (make, _) = counting();
+    let lost = TableName::new("down", "n", "t");
+    let references = [name("n", "t"), lost];
+    let statement = catalogs.resolve(&references, true, make).await;
+    let unlisted = statement.unlisted();
+    assert_eq!(unlisted.len(), 1);
+    assert_eq!(unlisted[0].0, "down");
+    let table = |catalog: &str| statement.catalog(catalog).unwrap().schema("n").unwrap();
+    assert!(table("lake").table("t").await.unwrap().is_some());
+    let error = table("down").table("t").await.unwrap_err();
+    let ours = Error::in_chain(&error).unwrap();
+    assert!(ours.is_retryable(), "{ours}");
+    assert!(!connections.lock().unwrap().is_empty());
+}
+
+type Connections = Arc<Mutex<Vec<std::net::TcpStream>>>;
+
+/// A server that takes connections and never answers.
+fn silent_server() -> (Connections, Arc<std::net::TcpListener>) {
+    let listener = Arc::new(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let connections = Connections::default();
+    let (accepting, kept) = (Arc::clone(&listener), Arc::clone(&connections));
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = accepting.accept() {
+            kept.lock().unwrap().push(stream);
+        }
+    });
+    (connections, listener)
+}

@@ -1,0 +1,307 @@
+//! Object stores: roots, literal names, DataFusion's registry, iceberg-rust's storage.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use crate::http::{Response, serve};
+use crate::support::stores;
+use arrow::array::{Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_plan::collect;
+use datafusion::prelude::SessionContext;
+use futures::{StreamExt, TryStreamExt};
+use inshore_lake::Error;
+use inshore_lake::config::{LakeConfig, Secret};
+use inshore_lake::store::{LakeStorage, LakeStorageFactory, Stores};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+fn lake(root: &str, properties: &[(&str, &str)]) -> LakeConfig {
+    let properties = properties.iter();
+    LakeConfig {
+        root: root.to_owned(),
+        properties: properties
+            .map(|(key, value)| ((*key).to_owned(), Secret::new(*value)))
+            .collect(),
+    }
+}
+
+#[test]
+fn only_what_lies_below_a_root_resolves() {
+    let stores = Stores::new(&BTreeMap::from([
+        ("a".to_owned(), lake("file:///data/lake", &[])),
+        ("b".to_owned(), lake("/data/other/", &[])),
+        (
+            "c".to_owned(),
+            lake("s3://bucket/prefix", &[("aws_region", "eu-north-1")]),
+        ),
+    ]))
+    .unwrap();
+    for (location, path, url) in [
+        ("/data/lake/x.parquet", "data/lake/x.parquet", "file:///"),
+        ("file:///data/other/a/../b", "data/other/b", "file:///"),
+        ("s3a://bucket/prefix/x%2Fy", "prefix/x%2Fy", "s3://bucket/"),
+    ] {
+        let (_, resolved, key) = stores.resolve(location).unwrap();
+        assert_eq!((resolved.as_ref(), key.as_str()), (path, url));
+    }
+    for location in [
+        "/data/lakes/x",
+        "/data/lake/../secret",
+        "file:///data/lake/../../etc/passwd",
+        "/etc/passwd",
+        "s3://bucket/prefixed/x",
+        "s3://other/prefix/x",
+        "gs://bucket/prefix/x",
+        "hdfs://host/data/lake/x",
+        "relative/x",
+    ] {
+        let error = stores.resolve(location).unwrap_err();
+        assert!(
+            matches!(error, Error::OutsideLakes { .. }),
+            "{location}: {error}"
+        );
+        assert!(error.to_string().contains("s3://bucket/prefix"), "{error}");
+    }
+    // What climbs in an object's key is no key.
+    let error = stores.resolve("s3://bucket/prefix/../x").unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+}
+
+#[test]
+fn wrong_lakes_are_named_without_their_secrets() {
+    for (wrong, part) in [
+        (lake("data", &[]), "lakes.x.root"),
+        (lake("ftp://host/x", &[]), "lakes.x.root"),
+        (lake("file:///x", &[("aws_region", "r")]), "aws_region"),
+        (lake("s3://b", &[("aws_regoin", "hush")]), "aws_regoin"),
+        (lake("abfss://container/x", &[]), "<container>@<account>"),
+        (
+            lake("gs://b", &[("google_service_account_key", "hush")]),
+            "lakes.x",
+        ),
+    ] {
+        let error = Stores::new(&BTreeMap::from([("x".to_owned(), wrong)])).unwrap_err();
+        let said = error.to_string();
+        assert!(matches!(error, Error::Config(_)), "{said}");
+        assert!(said.contains(part) && !said.contains("hush"), "{said}");
+    }
+    let secret = lake(
+        "s3://b",
+        &[
+            ("aws_access_key_id", "id"),
+            ("aws_secret_access_key", "hush"),
+        ],
+    );
+    let stores = Stores::new(&BTreeMap::from([("x".to_owned(), secret)])).unwrap();
+    let (store, _, _) = stores.resolve("s3://b/x").unwrap();
+    assert!(!format!("{stores:?} {store:?} {store}").contains("hush"));
+}
+
+#[tokio::test]
+async fn the_store_itself_refuses_what_lies_outside() {
+    let dir = tempfile::tempdir().unwrap();
+    let inside = dir.path().join("in");
+    std::fs::create_dir(&inside).unwrap();
+    std::fs::write(dir.path().join("secret"), "x").unwrap();
+    std::fs::write(inside.join("file"), "hello").unwrap();
+    let root = inside.to_str().unwrap();
+    let (store, path, _) = stores(root).resolve(&format!("{root}/file")).unwrap();
+    assert_eq!(
+        store.get(&path).await.unwrap().bytes().await.unwrap(),
+        "hello"
+    );
+    assert_eq!(
+        store.get_ranges(&path, &[1..3, 4..5]).await.unwrap(),
+        ["el", "o"]
+    );
+
+    let outside = Path::from_absolute_path(dir.path().join("secret")).unwrap();
+    let refused = |error: object_store::Error| {
+        let inner = Error::in_chain(&error);
+        assert!(matches!(inner, Some(Error::OutsideLakes { .. })), "{error}");
+        assert_eq!(Error::store("x", error).code().to_string(), "forbidden");
+    };
+    refused(store.get(&outside).await.unwrap_err());
+    refused(store.head(&outside).await.unwrap_err());
+    refused(store.put(&outside, "x".into()).await.unwrap_err());
+    refused(store.delete(&outside).await.unwrap_err());
+    refused(store.copy(&path, &outside).await.unwrap_err());
+    refused(store.rename(&outside, &path).await.unwrap_err());
+    refused(store.list(None).try_next().await.unwrap_err());
+    refused(store.list_with_delimiter(None).await.unwrap_err());
+    assert!(dir.path().join("secret").exists());
+    let prefix = Path::from_absolute_path(&inside).unwrap();
+    assert_eq!(store.list(Some(&prefix)).count().await, 1);
+}
+
+#[tokio::test]
+async fn datafusion_scans_literal_paths_through_the_registry() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("p%3D1+ü").join("a b#?");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("x%2Fy.parquet");
+    let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
+    let ids = Arc::new(Int64Array::from_iter_values(0..1000));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![ids]).unwrap();
+    let output = std::fs::File::create(&file).unwrap();
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(output, Arc::clone(&schema), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+
+    let context = SessionContext::new();
+    let stores = stores(dir.path().to_str().unwrap());
+    stores.register(&context.runtime_env());
+    let (store, path, url) = stores.resolve(file.to_str().unwrap()).unwrap();
+    let meta = store.head(&path).await.unwrap();
+    let source = Arc::new(ParquetSource::new(schema));
+    let scan = FileScanConfigBuilder::new(url, source)
+        .with_file(PartitionedFile::from(meta))
+        .build();
+    let batches = collect(DataSourceExec::from_data_source(scan), context.task_ctx()).await;
+    assert_eq!(
+        batches
+            .unwrap()
+            .iter()
+            .map(RecordBatch::num_rows)
+            .sum::<usize>(),
+        1000
+    );
+
+    // Without a lake of files the local file system is closed.
+    let context = SessionContext::new();
+    Stores::new(&BTreeMap::new())
+        .unwrap()
+        .register(&context.runtime_env());
+    let local = url::Url::parse("file:///").unwrap();
+    assert!(
+        context
+            .runtime_env()
+            .object_store_registry
+            .get_store(&local)
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn iceberg_rust_reads_writes_and_deletes_through_the_stores() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = format!("file://{}", dir.path().display());
+    let io = LakeStorageFactory::file_io(stores(&root));
+    let place = format!("{root}/new folder/a%3Ab.txt");
+    assert!(!io.exists(&place).await.unwrap());
+    io.new_output(&place)
+        .unwrap()
+        .write("first".into())
+        .await
+        .unwrap();
+    io.new_output(&place)
+        .unwrap()
+        .write("hello".into())
+        .await
+        .unwrap();
+    assert!(dir.path().join("new folder/a%3Ab.txt").is_file());
+    let input = io.new_input(&place).unwrap();
+    assert_eq!(input.read().await.unwrap(), "hello");
+    assert_eq!(input.metadata().await.unwrap().size, 5);
+    assert_eq!(
+        input.reader().await.unwrap().read(1..4).await.unwrap(),
+        "ell"
+    );
+
+    // A file appears when it is closed, however large.
+    let large = format!("{root}/large.bin");
+    let mut writer = io.new_output(&large).unwrap().writer().await.unwrap();
+    for _ in 0..3 {
+        writer.write(vec![7; 6 << 20].into()).await.unwrap();
+    }
+    assert!(!io.exists(&large).await.unwrap());
+    writer.close().await.unwrap();
+    assert_eq!(
+        io.new_input(&large).unwrap().metadata().await.unwrap().size,
+        18 << 20
+    );
+
+    io.delete(&large).await.unwrap();
+    io.delete(&large).await.unwrap();
+    assert!(!io.exists(&large).await.unwrap());
+    io.delete_prefix(format!("{root}/new folder"))
+        .await
+        .unwrap();
+    assert!(!io.exists(&place).await.unwrap());
+
+    let error = io
+        .new_input("/etc/passwd")
+        .unwrap()
+        .read()
+        .await
+        .unwrap_err();
+    let error = Error::from_iceberg("/etc/passwd", &error);
+    assert!(matches!(error, Error::OutsideLakes { .. }), "{error}");
+    let error = io.new_input(&place).unwrap().read().await.unwrap_err();
+    assert_eq!(
+        Error::from_iceberg(&place, &error).code().to_string(),
+        "not_found"
+    );
+}
+
+#[tokio::test]
+async fn a_storage_out_of_serialised_data_refuses_cleanly() {
+    let storage: LakeStorage = serde_json::from_str("{}").unwrap();
+    let error = iceberg::io::Storage::read(&storage, "/x")
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("no stores"), "{error}");
+    let text = serde_json::to_string(&LakeStorageFactory::new(stores("/"))).unwrap();
+    assert_eq!(text, "{}");
+}
+
+#[tokio::test]
+async fn s3_keys_are_literal_on_the_wire_and_each_lake_has_its_credentials() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let server = serve(move |request| {
+        let key = request.headers["authorization"].clone();
+        log.lock().unwrap().push((request.path, key));
+        Response {
+            status: 200,
+            body: b"content".to_vec(),
+        }
+    })
+    .await;
+    let with = |key: &'static str| {
+        [
+            ("aws_endpoint", server.uri.clone()),
+            ("AWS_ACCESS_KEY_ID", key.to_owned()),
+            ("aws_secret_access_key", "hush".to_owned()),
+            ("aws_region", "eu-north-1".to_owned()),
+        ]
+    };
+    let lake_with = |root: &str, key: &'static str| {
+        let properties = with(key);
+        let properties: Vec<_> = properties.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        lake(root, &properties)
+    };
+    let stores = Stores::new(&BTreeMap::from([
+        ("one".to_owned(), lake_with("s3://bucket/one", "KEYONE")),
+        ("two".to_owned(), lake_with("s3://bucket/one/two", "KEYTWO")),
+    ]))
+    .unwrap();
+    let odd = "a%3Ab+c d/ü";
+    for prefix in ["one", "one/two"] {
+        let content = stores.read(&format!("s3://bucket/{prefix}/{odd}")).await;
+        assert_eq!(content.unwrap(), "content");
+    }
+    let seen = seen.lock().unwrap();
+    let encoded = "a%253Ab%2Bc%20d/%C3%BC";
+    assert_eq!(seen[0].0, format!("/bucket/one/{encoded}"));
+    assert_eq!(seen[1].0, format!("/bucket/one/two/{encoded}"));
+    assert!(
+        seen[0].1.contains("KEYONE") && seen[1].1.contains("KEYTWO"),
+        "{seen:?}"
+    );
+}

@@ -1,0 +1,268 @@
+//! The lakes written by other systems are the oracle: every query over a table that can be read
+//! gives exactly the expected rows, pruned and unpruned.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use datafusion::execution::SessionStateBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use iceberg::TableIdent;
+use iceberg::table::StaticTable;
+use inshore_lake::error::Code;
+use inshore_lake::plan::ManifestCache;
+use inshore_lake::scan::ScanOptions;
+use inshore_lake::sql_types::IcebergTypes;
+use inshore_lake::store::{LakeStorageFactory, Stores};
+use inshore_lake::table::IcebergTable;
+use inshore_lake::{Error, TableName};
+use serde_json::Value;
+
+use crate::expected::{Case, cases, rows, same};
+use crate::relocate::Moved;
+
+/// Where the locations inside the tables point.
+const LINK: &str = "/tmp/inshore-lakes";
+
+/// The lakes' directory; made reachable under the name that their locations use.
+fn lakes() -> Option<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/lakes");
+    if !directory.join("expected/index.json").exists() {
+        println!("skipped: {} is not there", directory.display());
+        return None;
+    }
+    if !Path::new(LINK).exists() {
+        // Another test process may be quicker.
+        let _ = std::os::unix::fs::symlink(directory.canonicalize().unwrap(), LINK);
+    }
+    if !Path::new(LINK).join("expected/index.json").exists() {
+        println!("skipped: {LINK} cannot be made a link to the lakes");
+        return None;
+    }
+    Some(directory)
+}
+
+/// Why a query gives no rows here; each entry is the beginning of `table/case`.
+const KNOWN: &[(&str, &str)] = &[
+    (
+        "types.primitives/zero",
+        "DataFusion compares floats by IEEE 754 total order: -0.0 = 0 is false",
+    ),
+    (
+        "types.nan_and_infinity/between",
+        "DataFusion compares floats by IEEE 754 total order: -0.0 >= 0 is false",
+    ),
+];
+
+fn known(name: &str) -> Option<&'static str> {
+    KNOWN
+        .iter()
+        .find(|(prefix, _)| name.starts_with(prefix))
+        .map(|(_, why)| *why)
+}
+
+/// How the rows are found; the answer is always the same.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mode {
+    /// Everything is read and filtered afterwards.
+    Unpruned,
+    /// As planned by default.
+    Pruned,
+    /// The Parquet reader applies the filter itself (late materialisation).
+    Late,
+}
+
+fn session(mode: Mode) -> SessionContext {
+    let mut config = SessionConfig::new().with_target_partitions(2);
+    let mut options = ScanOptions::default();
+    options.prune = mode != Mode::Unpruned;
+    config.options_mut().extensions.insert(options);
+    if mode == Mode::Late {
+        config.options_mut().execution.parquet.pushdown_filters = true;
+    }
+    if mode == Mode::Unpruned {
+        config.options_mut().execution.parquet.pruning = false;
+        config.options_mut().execution.parquet.enable_page_index = false;
+    }
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_type_planner(Arc::new(IcebergTypes))
+        .build();
+    SessionContext::new_with_state(state)
+}
+
+struct Oracle {
+    root: PathBuf,
+    duckdb: Moved,
+    impala: Moved,
+    stores: Arc<Stores>,
+    manifests: Arc<ManifestCache>,
+}
+
+impl Oracle {
+    /// The metadata file, in the moved copy where locations had to be moved.
+    fn metadata(&self, path: &str) -> PathBuf {
+        if let Some(below) = path.strip_prefix("duckdb/data/persistent/") {
+            self.duckdb.path(below)
+        } else if let Some(below) = path.strip_prefix("impala_v3/") {
+            self.impala.path(below)
+        } else {
+            self.root.join(path)
+        }
+    }
+
+    async fn table(&self, entry: &Value) -> Result<Arc<IcebergTable>, Error> {
+        let metadata = self.metadata(entry["metadata"].as_str().unwrap());
+        let name = entry["table"].as_str().unwrap();
+        let ident = TableIdent::from_strs(["lakes", name]).unwrap();
+        let file_io = LakeStorageFactory::file_io(Arc::clone(&self.stores));
+        let path = metadata.canonicalize().unwrap();
+        let path = path.to_str().unwrap();
+        let table = StaticTable::from_metadata_file(path, ident, file_io)
+            .await
+            .map_err(|error| Error::from_iceberg(path, &error))?
+            .into_table();
+        let name = TableName::new("lake", "lakes", name);
+        IcebergTable::try_new(name, table, Arc::clone(&self.manifests))
+    }
+
+    async fn run(
+        &self,
+        table: &Arc<IcebergTable>,
+        case: &Case,
+        mode: Mode,
+    ) -> datafusion::error::Result<Vec<Vec<Option<String>>>> {
+        let ctx = session(mode);
+        self.stores.register(&ctx.runtime_env());
+        ctx.register_table("t", Arc::clone(table) as _)?;
+        let sql = case.sql.replace("{table}", "t");
+        let batches = ctx.sql(&sql).await?.collect().await?;
+        Ok(rows(&batches))
+    }
+}
+
+fn unsupported(error: &datafusion::error::DataFusionError) -> bool {
+    Error::in_chain(error).is_some_and(|error| error.code() == Code::Unsupported)
+}
+
+/// What is wrong with a result, if anything.
+fn compare(case: &Case, mut found: Vec<Vec<Option<String>>>) -> Option<String> {
+    let Some(expected) = &case.rows else {
+        return (case.key("expect") == Some("error")).then(|| "should have failed".to_string());
+    };
+    let mut expected = expected.clone();
+    if !case.sql.to_uppercase().contains("ORDER BY") {
+        expected.sort();
+        found.sort();
+    }
+    let types = case.types();
+    let equal = expected.len() == found.len()
+        && expected.iter().zip(&found).all(|(a, b)| {
+            a.len() == b.len()
+                && types
+                    .iter()
+                    .zip(a.iter().zip(b))
+                    .all(|(ty, (a, b))| same(ty, a, b))
+        });
+    (!equal).then(|| {
+        let show = |rows: &[Vec<Option<String>>]| {
+            let rows: Vec<String> = rows.iter().take(8).map(|row| format!("{row:?}")).collect();
+            rows.join("\n    ")
+        };
+        format!(
+            "expected\n    {}\n  found\n    {}",
+            show(&expected),
+            show(&found)
+        )
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_of_other_writers_give_the_expected_rows() {
+    let Some(root) = lakes() else {
+        return;
+    };
+    let index = std::fs::read_to_string(root.join("expected/index.json")).unwrap();
+    let index: Vec<Value> = serde_json::from_str(&index).unwrap();
+    let oracle = Oracle {
+        root: root.clone(),
+        duckdb: Moved::new(&root.join("duckdb/data/persistent"), "data/persistent/", ""),
+        impala: Moved::new(
+            &root.join("impala_v3"),
+            "hdfs://localhost:20500/test-warehouse/",
+            "file://",
+        ),
+        stores: Stores::for_local_files().unwrap(),
+        manifests: Arc::new(ManifestCache::default()),
+    };
+    let only = std::env::var("LAKE_TABLE").ok();
+    let (mut ok, mut refused, mut listed, mut unreachable) = (0, 0, 0, 0);
+    let mut wrong: Vec<String> = vec![];
+    for entry in &index {
+        let name = entry["table"].as_str().unwrap();
+        if only.as_ref().is_some_and(|only| !name.contains(only)) {
+            continue;
+        }
+        // Its locations are relative to another directory than those of its siblings.
+        if name == "lineitem_iceberg" {
+            unreachable += 1;
+            continue;
+        }
+        let sql = std::fs::read_to_string(root.join("expected").join(trim(&entry["sql"]))).unwrap();
+        let csv = std::fs::read_to_string(root.join("expected").join(trim(&entry["csv"]))).unwrap();
+        let table = oracle.table(entry).await;
+        for case in cases(&sql, &csv) {
+            let id = format!("{name}/{}", case.name);
+            let other_snapshot = ["snapshot_id", "ref", "as_of_ms"]
+                .iter()
+                .any(|key| case.key(key).is_some());
+            if other_snapshot || case.key("expect") == Some("optional") {
+                continue;
+            }
+            let table = match &table {
+                Ok(table) => table,
+                Err(error) if error.code() == Code::Unsupported => {
+                    refused += 1;
+                    continue;
+                }
+                Err(error) => {
+                    wrong.push(format!("{id}: {error}"));
+                    continue;
+                }
+            };
+            for mode in [Mode::Pruned, Mode::Unpruned, Mode::Late] {
+                let problem = match oracle.run(table, &case, mode).await {
+                    Ok(found) => compare(&case, found),
+                    Err(_) if case.key("expect").is_some() => None,
+                    Err(error) if unsupported(&error) => {
+                        refused += 1;
+                        continue;
+                    }
+                    Err(error) => Some(error.to_string()),
+                };
+                match (problem, known(&id)) {
+                    (None, None) => ok += 1,
+                    (None, Some(why)) => {
+                        wrong.push(format!("{id}: right, but listed as known: {why}"));
+                    }
+                    (Some(_), Some(_)) => listed += 1,
+                    (Some(problem), None) => {
+                        wrong.push(format!("{id} ({mode:?}): {}\n  {problem}", case.sql));
+                    }
+                }
+            }
+        }
+    }
+    println!(
+        "runs ok {ok}, refused {refused}, listed {listed}, wrong {}; tables not reachable {unreachable}",
+        wrong.len()
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    if only.is_none() {
+        assert!(ok > 2000, "only {ok} runs: did the set change?");
+    }
+}
+
+fn trim(path: &Value) -> &str {
+    path.as_str().unwrap().trim_start_matches("expected/")
+}

@@ -1,0 +1,11 @@
+//! Scans of real tables: written here through iceberg-rust, and by other systems.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod broken;
+mod codec;
+mod expected;
+mod lakes;
+mod pruning;
+mod relocate;
+mod split;
+mod tables;
