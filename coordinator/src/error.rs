@@ -1,0 +1,91 @@
+//! The crate's error: what a client gets to see, with a code and a retry verdict.
+
+use datafusion::error::DataFusionError;
+use inshore_engine::transport::error::wire_error;
+use inshore_proto::error::{Code, RetryVerdict, WireError};
+
+use crate::statement::describe;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a statement failed, or why a coordinator did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The statement's text is wrong; the message holds the position where it is known.
+    #[error("{0}")]
+    Sql(String),
+    /// Something named does not exist; the message holds near names.
+    #[error("{0}")]
+    NotFound(String),
+    /// The statement is right, but not supported.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A bound was reached: too many sessions, statements or waiting queries.
+    #[error("{0}")]
+    ResourceExhausted(String),
+    /// The statement ran longer than the configured time.
+    #[error("the statement ran longer than {timeout_s} s (coordinator.statement_timeout_seconds)")]
+    Timeout {
+        /// The configured time, in seconds.
+        timeout_s: u64,
+    },
+    /// A catalog or a file.
+    #[error(transparent)]
+    Lake(#[from] inshore_lake::Error),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] inshore_engine::Error),
+    /// Planning or running the statement failed.
+    #[error("{}", describe(.0))]
+    Execution(DataFusionError),
+    /// A socket could not be opened or served.
+    #[error("cannot serve on {address}: {why}")]
+    Serve {
+        /// The address.
+        address: String,
+        /// What went wrong.
+        why: String,
+    },
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        Self::Execution(error)
+    }
+}
+
+impl Error {
+    /// The error as it goes over the wire.
+    pub fn to_wire(&self) -> WireError {
+        let (code, retry) = match self {
+            Self::Engine(inshore_engine::Error::DataFusion(error)) | Self::Execution(error) => {
+                return wire_of(error);
+            }
+            Self::Lake(error) => return wire_error(&error.clone().into()),
+            Self::Sql(_) => (Code::InvalidArgument, RetryVerdict::Never),
+            Self::NotFound(_) => (Code::NotFound, RetryVerdict::Never),
+            Self::Unsupported(_) => (Code::Unsupported, RetryVerdict::Never),
+            Self::ResourceExhausted(_) => (Code::ResourceExhausted, RetryVerdict::Retry),
+            Self::Timeout { .. } => (Code::DeadlineExceeded, RetryVerdict::Never),
+            Self::Engine(error) if error.is_retryable() => (Code::Unavailable, RetryVerdict::Retry),
+            Self::Serve { .. } => (Code::Unavailable, RetryVerdict::Retry),
+            Self::Engine(_) => (Code::Internal, RetryVerdict::Never),
+        };
+        WireError::new(code, retry, self.to_string())
+    }
+}
+
+/// A query's error: one of ours that came through DataFusion keeps its code, any other is sorted by
+/// the engine's rules. The message is the one a person should read.
+fn wire_of(error: &DataFusionError) -> WireError {
+    if let DataFusionError::External(inner) = error.find_root()
+        && let Some(own) = inner.downcast_ref::<Error>()
+    {
+        return own.to_wire();
+    }
+    let mut wire = wire_error(error);
+    wire.message = describe(error);
+    wire
+}

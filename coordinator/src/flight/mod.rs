@@ -1,0 +1,88 @@
+//! The Flight SQL door: clients and workers arrive on one port.
+//!
+//! - [`service`]: the requests, each turned into calls on a session.
+//! - [`metadata`]: catalogs, schemas, tables and what the server can do, as Flight SQL wants them.
+//! - [`statements`]: planned and prepared statements between two requests of a client.
+//! - [`sessions`]: which request belongs to which session.
+
+mod metadata;
+mod service;
+mod sessions;
+mod statements;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use inshore_proto::MAX_MESSAGE_BYTES;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tracing::{info, warn};
+
+use crate::node::Coordinator;
+use crate::{Error, Result};
+
+use service::Door;
+
+/// How long running requests may go on after shutdown began.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Idle connections are probed this often, and given up after the same time without an answer.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// How often expired sessions and statements are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Serves until `shutdown`, then for at most [`DRAIN`].
+pub(crate) async fn serve(
+    node: Arc<Coordinator>,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let address = Coordinator::address_of(&listener)?;
+    let door = Arc::new(Door::new(node));
+    let sweeper = tokio::spawn(sweep(Arc::clone(&door), shutdown.clone()));
+    let service = FlightServiceServer::from_arc(door)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let stop = shutdown.clone();
+    let server = Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(service)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+            stop.cancelled().await;
+        });
+    info!(%address, "serving");
+    let drained = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    let served = tokio::select! {
+        served = server => served,
+        () = drained => {
+            warn!("requests were still running {} s after shutdown began", DRAIN.as_secs());
+            Ok(())
+        }
+    };
+    sweeper.abort();
+    served.map_err(|error| Error::Serve {
+        address: address.to_string(),
+        why: error.to_string(),
+    })
+}
+
+/// Forgets what has expired, until shutdown.
+async fn sweep(door: Arc<Door>, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        door.expire();
+    }
+}

@@ -1,0 +1,115 @@
+//! Statements between two requests: planned ones until they are fetched, prepared ones until they
+//! are closed. Handles are random, so that one client cannot name another's.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use uuid::Uuid;
+
+use crate::session::{Planned, Session};
+use crate::{Error, Result};
+
+/// Planned statements that wait to be fetched, and prepared statements, at most.
+const STATEMENTS_MAX: usize = 10_000;
+
+/// A planned statement that nobody fetched within this time is forgotten; so is a prepared one that
+/// was not used for six times as long.
+const UNFETCHED: Duration = Duration::from_secs(10 * 60);
+
+struct Waiting {
+    session: Arc<Session>,
+    planned: Planned,
+    since: Instant,
+}
+
+/// A prepared statement.
+#[derive(Clone)]
+pub(super) struct Prepared {
+    pub(super) session: Arc<Session>,
+    pub(super) sql: Arc<str>,
+    used: Instant,
+}
+
+/// All statements of the door.
+#[derive(Default)]
+pub(super) struct Statements {
+    waiting: DashMap<String, Waiting>,
+    prepared: DashMap<String, Prepared>,
+}
+
+impl Statements {
+    /// Keeps a planned statement for the fetch that follows; returns its handle.
+    pub(super) fn keep(&self, session: Arc<Session>, planned: Planned) -> Result<String> {
+        bounded(self.waiting.len(), "planned statements wait to be fetched")?;
+        let handle = Uuid::new_v4().to_string();
+        let since = Instant::now();
+        self.waiting.insert(
+            handle.clone(),
+            Waiting {
+                session,
+                planned,
+                since,
+            },
+        );
+        Ok(handle)
+    }
+
+    /// Hands a planned statement out, once.
+    pub(super) fn take(&self, handle: &str) -> Result<(Arc<Session>, Planned)> {
+        match self.waiting.remove(handle) {
+            Some((_, waiting)) => Ok((waiting.session, waiting.planned)),
+            None => Err(Error::NotFound(
+                "this result was fetched already, or waited too long; run the statement again"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// Keeps a prepared statement; returns its handle.
+    pub(super) fn prepare(&self, session: Arc<Session>, sql: &str) -> Result<String> {
+        bounded(self.prepared.len(), "prepared statements are open")?;
+        let handle = Uuid::new_v4().to_string();
+        self.prepared.insert(
+            handle.clone(),
+            Prepared {
+                session,
+                sql: sql.into(),
+                used: Instant::now(),
+            },
+        );
+        Ok(handle)
+    }
+
+    /// A prepared statement.
+    pub(super) fn prepared(&self, handle: &str) -> Result<Prepared> {
+        let Some(mut prepared) = self.prepared.get_mut(handle) else {
+            return Err(Error::NotFound(
+                "there is no such prepared statement; it was closed, or not used for an hour"
+                    .to_owned(),
+            ));
+        };
+        prepared.used = Instant::now();
+        Ok(prepared.clone())
+    }
+
+    /// Closes a prepared statement; one that does not exist is closed already.
+    pub(super) fn close(&self, handle: &str) {
+        self.prepared.remove(handle);
+    }
+
+    /// Forgets what has waited too long.
+    pub(super) fn expire(&self) {
+        self.waiting
+            .retain(|_, waiting| waiting.since.elapsed() < UNFETCHED);
+        self.prepared
+            .retain(|_, prepared| prepared.used.elapsed() < UNFETCHED * 6);
+    }
+}
+
+fn bounded(count: usize, what: &str) -> Result<()> {
+    match count < STATEMENTS_MAX {
+        true => Ok(()),
+        false => Err(Error::ResourceExhausted(format!("{STATEMENTS_MAX} {what}"))),
+    }
+}

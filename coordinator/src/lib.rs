@@ -1,0 +1,29 @@
+//! The coordinator: plans statements, places their tasks on workers, streams results to clients.
+//!
+//! - [`Coordinator`]: one node's state; the same type serves the embedded engine.
+//! - [`session`]: what a client has set, and how its statements run.
+//! - [`statement`]: from SQL text to a plan: names, positions, what is supported.
+//! - [`result`]: the one schema a result has towards a client.
+//! - [`query`]: the life of a query, from planning to its last figures.
+//! - [`membership`]: which workers are live.
+//! - [`system`]: the `system` schema: queries and workers as tables.
+//! - [`flight`]: the Flight SQL door.
+//!
+//! The coordinator never depends on the worker crate: they meet over Arrow Flight only.
+
+pub mod error;
+mod explain;
+pub mod flight;
+pub mod membership;
+pub mod names;
+mod node;
+pub mod query;
+pub mod result;
+pub mod session;
+pub mod statement;
+pub mod system;
+
+pub use error::{Error, Result};
+pub use node::{Coordinator, Options, Topology};
+pub use query::Execution;
+pub use session::Session;

@@ -1,0 +1,179 @@
+//! One coordinator: what its sessions share.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionState;
+use datafusion::prelude::SessionConfig;
+use inshore_engine::distribute::QueryWorkers;
+use inshore_engine::transport::FlightChannelResolver;
+use inshore_engine::{EngineOptions, session as engine_session};
+use inshore_lake::catalog::Catalogs;
+use inshore_lake::plan::ManifestCache;
+use inshore_lake::store::Stores;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::flight;
+use crate::membership::Membership;
+use crate::query::Queries;
+use crate::session::Session;
+use crate::{Error, Result};
+
+/// Where tasks run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// In this process: the embedded engine.
+    Embedded,
+    /// On workers that register.
+    Cluster,
+}
+
+/// What a coordinator is made of.
+pub struct Options {
+    /// The catalogs, the default one first.
+    pub catalogs: Arc<Catalogs>,
+    /// Where files may be read.
+    pub stores: Arc<Stores>,
+    /// Settings of the engine.
+    pub engine: EngineOptions,
+    /// Where tasks run.
+    pub topology: Topology,
+    /// The schema of unqualified table names.
+    pub default_schema: Option<String>,
+    /// How long a query waits for a first worker.
+    pub worker_wait: Duration,
+    /// A worker that is silent for longer is out.
+    pub heartbeat_timeout: Duration,
+    /// How long a statement may take, from its arrival to its last row.
+    pub statement_timeout: Option<Duration>,
+}
+
+/// One coordinator.
+pub struct Coordinator {
+    pub(crate) options: Options,
+    pub(crate) runtime: Arc<RuntimeEnv>,
+    pub(crate) manifests: Arc<ManifestCache>,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) queries: Arc<Queries>,
+    channels: FlightChannelResolver,
+    /// Where the next query's smaller stages begin.
+    next_offset: AtomicUsize,
+}
+
+impl Coordinator {
+    /// Sets a coordinator up. Opens no port.
+    pub fn new(options: Options) -> Result<Arc<Self>> {
+        let runtime = engine_session::runtime(&options.engine, &options.stores)
+            .map_err(inshore_engine::Error::from)?;
+        let membership = Arc::new(Membership::new(options.heartbeat_timeout));
+        let members = Arc::clone(&membership);
+        let channels = FlightChannelResolver::new(move |worker| members.report_unreachable(worker));
+        Ok(Arc::new(Self {
+            runtime,
+            manifests: Arc::new(ManifestCache::new(options.engine.manifest_cache_bytes)),
+            membership,
+            queries: Arc::new(Queries::default()),
+            channels,
+            next_offset: AtomicUsize::new(0),
+            options,
+        }))
+    }
+
+    /// A new session with the configured defaults.
+    pub fn session(self: &Arc<Self>) -> Arc<Session> {
+        Arc::new(Session::new(Arc::clone(self)))
+    }
+
+    /// The members of the cluster.
+    pub fn membership(&self) -> &Arc<Membership> {
+        &self.membership
+    }
+
+    /// Running and recent queries.
+    pub fn queries(&self) -> &Arc<Queries> {
+        &self.queries
+    }
+
+    /// Serves Flight SQL clients and workers until `shutdown`, then lets running requests end for
+    /// a bounded time.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<()> {
+        flight::serve(self, listener, shutdown).await
+    }
+
+    /// The session settings a new session begins with.
+    pub(crate) fn base_config(&self) -> SessionConfig {
+        let schema = self.options.default_schema.clone();
+        let mut config = engine_session::base_config(&self.options.engine)
+            .with_default_catalog_and_schema(
+                self.options.catalogs.default_name().unwrap_or("inshore"),
+                schema.unwrap_or_else(|| "default".to_owned()),
+            );
+        let parser = &mut config.options_mut().sql_parser;
+        // Positions in error messages.
+        parser.collect_spans = true;
+        // `0.06 + 0.01` is a decimal, as in Trino, Spark and DuckDB: exact.
+        parser.parse_float_as_decimal = true;
+        config
+    }
+
+    /// A state that plans and runs in this process.
+    pub(crate) fn local_state(&self, config: SessionConfig) -> SessionState {
+        engine_session::embedded_state(config, Arc::clone(&self.runtime))
+    }
+
+    /// A state that plans for the workers that are live now. Waits for one if there is none.
+    pub(crate) async fn cluster_state(&self, mut config: SessionConfig) -> Result<SessionState> {
+        let wait = self.options.worker_wait;
+        if !self.membership.wait_for_worker(wait).await {
+            return Err(Error::Engine(inshore_engine::Error::NoWorkers {
+                waited_s: wait.as_secs(),
+            }));
+        }
+        let live = self.membership.live();
+        // Partitions per task follow the smallest worker, so that no task asks for more cores than
+        // its machine has.
+        if self.options.engine.target_partitions == 0
+            && let Some(cores) = live.iter().map(|worker| worker.cores).min()
+        {
+            config.options_mut().execution.target_partitions = (cores as usize).max(2);
+        }
+        let urls = live.into_iter().map(|worker| worker.url).collect();
+        let offset = self.next_offset.fetch_add(1, Ordering::Relaxed);
+        let workers = QueryWorkers::new(urls, offset);
+        let state = engine_session::coordinator_state(
+            config,
+            Arc::clone(&self.runtime),
+            workers,
+            self.channels.clone(),
+        )
+        .map_err(inshore_engine::Error::from)?;
+        Ok(state)
+    }
+
+    /// The address that a listener got, for messages.
+    pub(crate) fn address_of(listener: &TcpListener) -> Result<SocketAddr> {
+        listener.local_addr().map_err(|error| Error::Serve {
+            address: "the listener".to_owned(),
+            why: error.to_string(),
+        })
+    }
+
+    /// Tables of the `system` schema as of now.
+    pub(crate) fn system_tables(
+        &self,
+    ) -> Result<BTreeMap<&'static str, Arc<dyn datafusion::catalog::TableProvider>>> {
+        Ok(BTreeMap::from([
+            ("queries", crate::system::queries(&self.queries.all())?),
+            ("workers", crate::system::workers(&self.membership.all())?),
+        ]))
+    }
+}

@@ -1,0 +1,309 @@
+//! The life of a query: registered when it is planned, counted while it runs, finished exactly
+//! once, with its totals read off the plan afterwards.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::ExecutionPlan;
+use futures::{Stream, StreamExt};
+use inshore_engine::metrics::{self, QueryTotals};
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use crate::result::ResultShape;
+
+/// Finished queries that are remembered.
+const FINISHED_KEPT: usize = 1_000;
+
+/// How long the totals of a finished query are waited for.
+const METRICS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Longest statement text that is remembered, in bytes.
+const SQL_KEPT_BYTES: usize = 16 * 1024;
+
+/// What a client gets for a statement. Dropping it cancels the query.
+pub struct Execution {
+    /// The query's id, as in `system.queries`.
+    pub query_id: String,
+    /// The schema of every batch of the stream.
+    pub schema: SchemaRef,
+    /// The result.
+    pub stream: SendableRecordBatchStream,
+}
+
+/// Where a query stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Being planned, or waiting to be fetched.
+    Planned,
+    /// Running.
+    Running,
+    /// Ended with all its rows delivered.
+    Finished,
+    /// Ended with an error.
+    Failed,
+    /// Given up by the client.
+    Cancelled,
+}
+
+impl State {
+    /// The name in `system.queries`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Planned => "PLANNED",
+            Self::Running => "RUNNING",
+            Self::Finished => "FINISHED",
+            Self::Failed => "FAILED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+
+    fn has_ended(self) -> bool {
+        matches!(self, Self::Finished | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// One query as it is remembered.
+#[derive(Debug)]
+pub struct Query {
+    /// Unique over coordinators and time.
+    pub id: String,
+    /// The statement's text, cut at 16 KiB.
+    pub sql: String,
+    /// When it arrived.
+    pub submitted: SystemTime,
+    started: Instant,
+    rows: AtomicU64,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Debug)]
+struct Progress {
+    state: State,
+    elapsed: Option<Duration>,
+    totals: QueryTotals,
+    error: Option<String>,
+}
+
+/// A query's figures at one moment.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// Where it stands.
+    pub state: State,
+    /// From arrival to the end, or to now.
+    pub elapsed: Duration,
+    /// Rows delivered.
+    pub rows: u64,
+    /// Stages, tasks and bytes; the bytes are known once it has ended.
+    pub totals: QueryTotals,
+    /// The error's text, if it failed.
+    pub error: Option<String>,
+}
+
+impl Query {
+    /// The figures now.
+    pub fn figures(&self) -> Figures {
+        let progress = self.progress.lock();
+        Figures {
+            state: progress.state,
+            elapsed: progress.elapsed.unwrap_or_else(|| self.started.elapsed()),
+            rows: self.rows.load(Ordering::Relaxed),
+            totals: progress.totals,
+            error: progress.error.clone(),
+        }
+    }
+
+    fn end(&self, state: State, error: Option<String>) {
+        let mut progress = self.progress.lock();
+        if !progress.state.has_ended() {
+            progress.state = state;
+            progress.elapsed = Some(self.started.elapsed());
+            progress.error = error;
+        }
+    }
+}
+
+/// Running and recent queries of one coordinator.
+#[derive(Debug, Default)]
+pub struct Queries {
+    inner: Mutex<Remembered>,
+}
+
+#[derive(Debug, Default)]
+struct Remembered {
+    running: HashMap<String, Arc<Query>>,
+    ended: VecDeque<Arc<Query>>,
+}
+
+impl Queries {
+    /// Registers a statement.
+    pub fn begin(&self, sql: &str) -> Arc<Query> {
+        let query = Arc::new(Query {
+            id: Uuid::now_v7().to_string(),
+            sql: truncated(sql),
+            submitted: SystemTime::now(),
+            started: Instant::now(),
+            rows: AtomicU64::new(0),
+            progress: Mutex::new(Progress {
+                state: State::Planned,
+                elapsed: None,
+                totals: QueryTotals::default(),
+                error: None,
+            }),
+        });
+        self.inner
+            .lock()
+            .running
+            .insert(query.id.clone(), Arc::clone(&query));
+        query
+    }
+
+    /// Ends a query that never ran, or ran without a stream.
+    pub fn end(&self, query: &Arc<Query>, state: State, error: Option<String>) {
+        query.end(state, error);
+        let mut inner = self.inner.lock();
+        if inner.running.remove(&query.id).is_some() {
+            inner.ended.push_back(Arc::clone(query));
+            if inner.ended.len() > FINISHED_KEPT {
+                inner.ended.pop_front();
+            }
+        }
+    }
+
+    /// All remembered queries, oldest first.
+    pub fn all(&self) -> Vec<Arc<Query>> {
+        let inner = self.inner.lock();
+        let mut all: Vec<_> = inner
+            .ended
+            .iter()
+            .chain(inner.running.values())
+            .cloned()
+            .collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
+    }
+
+    /// Queries that have not ended.
+    pub fn running(&self) -> usize {
+        self.inner.lock().running.len()
+    }
+}
+
+fn truncated(sql: &str) -> String {
+    if sql.len() <= SQL_KEPT_BYTES {
+        return sql.to_owned();
+    }
+    let mut end = SQL_KEPT_BYTES;
+    while !sql.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &sql[..end])
+}
+
+/// A query's result on its way to the client. Ends the query when it is exhausted, fails, or is
+/// dropped.
+pub struct ResultStream {
+    inner: Option<SendableRecordBatchStream>,
+    shape: ResultShape,
+    plan: Option<Arc<dyn ExecutionPlan>>,
+    query: Arc<Query>,
+    queries: Arc<Queries>,
+    deadline: Option<(Pin<Box<tokio::time::Sleep>>, Duration)>,
+}
+
+impl ResultStream {
+    /// Wraps the stream that `plan` was started into. `timeout` counts from the query's arrival.
+    pub fn new(
+        inner: SendableRecordBatchStream,
+        shape: ResultShape,
+        plan: Arc<dyn ExecutionPlan>,
+        query: Arc<Query>,
+        queries: Arc<Queries>,
+        timeout: Option<Duration>,
+    ) -> Self {
+        {
+            let mut progress = query.progress.lock();
+            progress.state = State::Running;
+            progress.totals = metrics::shape(&plan).unwrap_or_default();
+        }
+        let deadline = timeout.map(|timeout| {
+            let left = timeout.saturating_sub(query.started.elapsed());
+            (Box::pin(tokio::time::sleep(left)), timeout)
+        });
+        Self {
+            inner: Some(inner),
+            shape,
+            plan: Some(plan),
+            query,
+            queries,
+            deadline,
+        }
+    }
+
+    /// Ends the query. What its workers report afterwards is added by a task that ends by itself
+    /// after [`METRICS_PATIENCE`] at the latest.
+    fn end(&mut self, state: State, error: Option<String>) {
+        self.inner = None;
+        let Some(plan) = self.plan.take() else {
+            return;
+        };
+        self.queries.end(&self.query, state, error);
+        let query = Arc::clone(&self.query);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Ok(totals) = metrics::totals(plan, METRICS_PATIENCE).await {
+                    query.progress.lock().totals = totals;
+                }
+            });
+        }
+    }
+}
+
+impl Stream for ResultStream {
+    type Item = Result<RecordBatch, DataFusionError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if let Some((sleep, timeout)) = &mut this.deadline
+            && this.inner.is_some()
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            let error = crate::Error::Timeout {
+                timeout_s: timeout.as_secs(),
+            };
+            this.end(State::Failed, Some(error.to_string()));
+            return Poll::Ready(Some(Err(DataFusionError::External(Box::new(error)))));
+        }
+        let Some(inner) = &mut this.inner else {
+            return Poll::Ready(None);
+        };
+        let next = std::task::ready!(inner.poll_next_unpin(cx));
+        let shaped = next.map(|batch| batch.and_then(|batch| this.shape.apply(batch)));
+        match &shaped {
+            Some(Ok(batch)) => {
+                let rows = batch.num_rows() as u64;
+                this.query.rows.fetch_add(rows, Ordering::Relaxed);
+            }
+            Some(Err(error)) => {
+                let error = error.to_string();
+                this.end(State::Failed, Some(error));
+            }
+            None => this.end(State::Finished, None),
+        }
+        Poll::Ready(shaped)
+    }
+}
+
+impl Drop for ResultStream {
+    fn drop(&mut self) {
+        self.end(State::Cancelled, None);
+    }
+}

@@ -1,0 +1,231 @@
+//! From SQL text to a statement: parsing, what kind it is, and errors that show a position.
+
+use datafusion::error::DataFusionError;
+use datafusion::sql::parser::{CreateExternalTable, DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{
+    ObjectType, ShowStatementOptions, Statement as SqlStatement, Use,
+};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+
+use crate::{Error, Result};
+
+/// Deepest nesting of expressions and queries that is parsed.
+const RECURSION_LIMIT: usize = 128;
+
+/// What has to be done with a statement.
+#[derive(Debug)]
+pub enum Kind {
+    /// Plan it: a query, or something that DataFusion answers like one.
+    Plan(Statement),
+    /// Plan this instead: a statement that is short for a query on the information schema.
+    Rewritten(String),
+    /// Change the session's default catalog and schema.
+    Use(Vec<String>),
+    /// Open a table by its files for this session.
+    CreateExternalTable(Box<CreateExternalTable>),
+    /// Forget tables of this session.
+    DropTables {
+        /// The folded names.
+        names: Vec<Vec<String>>,
+        /// `IF EXISTS`.
+        if_exists: bool,
+    },
+}
+
+/// Parses exactly one statement.
+pub fn parse(sql: &str) -> Result<Statement> {
+    let mut statements = DFParserBuilder::new(sql)
+        .with_dialect(&GenericDialect {})
+        .with_recursion_limit(RECURSION_LIMIT)
+        .build()
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(|error| Error::Sql(describe(&error)))?;
+    match (statements.pop_front(), statements.is_empty()) {
+        (Some(statement), true) => Ok(statement),
+        (None, _) => Err(Error::Sql("the statement is empty".to_owned())),
+        (Some(_), false) => Err(Error::Sql(
+            "more than one statement; send them one by one".to_owned(),
+        )),
+    }
+}
+
+/// Sorts a statement by what has to be done with it. `names` are its folded table names.
+pub fn classify(statement: Statement, names: &[Vec<String>]) -> Result<Kind> {
+    let unsupported = |what: &str| Err(Error::Unsupported(format!("{what} is not supported yet")));
+    let sql = match statement {
+        Statement::CreateExternalTable(create) => {
+            return Ok(Kind::CreateExternalTable(Box::new(create)));
+        }
+        Statement::CopyTo(_) => return unsupported("COPY"),
+        Statement::Explain(_) | Statement::Reset(_) => return Ok(Kind::Plan(statement)),
+        Statement::Statement(sql) => sql,
+    };
+    Ok(match *sql {
+        SqlStatement::Use(target) => Kind::Use(use_target(target)?),
+        SqlStatement::Drop {
+            object_type: ObjectType::Table,
+            if_exists,
+            ..
+        } => Kind::DropTables {
+            names: names.to_vec(),
+            if_exists,
+        },
+        SqlStatement::ShowSchemas { show_options, .. }
+        | SqlStatement::ShowDatabases { show_options, .. } => {
+            Kind::Rewritten(show("schema_name", "schemata", &show_options))
+        }
+        SqlStatement::ShowCatalogs { show_options, .. } => {
+            Kind::Rewritten(show("catalog_name", "schemata", &show_options))
+        }
+        SqlStatement::Query(_)
+        | SqlStatement::Explain { .. }
+        | SqlStatement::ExplainTable { .. }
+        | SqlStatement::Set(_)
+        | SqlStatement::Reset(_)
+        | SqlStatement::ShowTables { .. }
+        | SqlStatement::ShowColumns { .. }
+        | SqlStatement::ShowVariable { .. }
+        | SqlStatement::ShowFunctions { .. }
+        | SqlStatement::ShowCreate { .. } => Kind::Plan(Statement::Statement(sql)),
+        SqlStatement::Insert(_)
+        | SqlStatement::Update { .. }
+        | SqlStatement::Delete(_)
+        | SqlStatement::Merge { .. }
+        | SqlStatement::Truncate { .. } => return unsupported("changing rows"),
+        SqlStatement::CreateTable(_) | SqlStatement::AlterTable { .. } => {
+            return unsupported("creating or altering tables");
+        }
+        SqlStatement::StartTransaction { .. }
+        | SqlStatement::Commit { .. }
+        | SqlStatement::Rollback { .. } => return unsupported("a transaction"),
+        other => {
+            let text = other.to_string();
+            let words: Vec<&str> = text.split_whitespace().take(2).collect();
+            return unsupported(&words.join(" "));
+        }
+    })
+}
+
+fn use_target(target: Use) -> Result<Vec<String>> {
+    let name = match target {
+        Use::Catalog(name) | Use::Schema(name) | Use::Database(name) | Use::Object(name) => name,
+        _ => {
+            return Err(Error::Sql(
+                "USE wants a schema, or catalog.schema".to_owned(),
+            ));
+        }
+    };
+    name.0
+        .iter()
+        .map(|part| {
+            let ident = part.as_ident()?;
+            Some(match ident.quote_style {
+                Some(_) => ident.value.clone(),
+                None => ident.value.to_lowercase(),
+            })
+        })
+        .collect::<Option<_>>()
+        .ok_or_else(|| Error::Sql("USE wants a schema, or catalog.schema".to_owned()))
+}
+
+fn show(column: &str, view: &str, options: &ShowStatementOptions) -> String {
+    use datafusion::sql::sqlparser::ast::{ShowStatementFilter, ShowStatementFilterPosition};
+    let filter = match &options.filter_position {
+        Some(
+            ShowStatementFilterPosition::Infix(ShowStatementFilter::Like(pattern))
+            | ShowStatementFilterPosition::Suffix(ShowStatementFilter::Like(pattern)),
+        ) => format!(" WHERE {column} LIKE '{}'", pattern.replace('\'', "''")),
+        _ => String::new(),
+    };
+    format!("SELECT DISTINCT {column} FROM information_schema.{view}{filter} ORDER BY 1")
+}
+
+/// The message of a DataFusion error in one line, with the place in the statement where it is
+/// known: "… at line 2, column 7".
+pub fn describe(error: &DataFusionError) -> String {
+    let root = error.find_root();
+    let mut text = match root {
+        DataFusionError::SQL(parser, _) => return parser_message(&parser.to_string()),
+        DataFusionError::External(inner) => inner.to_string(),
+        DataFusionError::Plan(message)
+        | DataFusionError::Configuration(message)
+        | DataFusionError::NotImplemented(message)
+        | DataFusionError::ResourcesExhausted(message)
+        | DataFusionError::Execution(message) => message.clone(),
+        DataFusionError::SchemaError(schema, _) => schema.to_string(),
+        other => other.strip_backtrace(),
+    };
+    if let Some(cut) = text.find("\n\nbacktrace:") {
+        text.truncate(cut);
+    }
+    let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+    match span {
+        Some(span) if span.start.line > 0 => format!(
+            "{text} at line {}, column {}",
+            span.start.line, span.start.column
+        ),
+        _ => text,
+    }
+}
+
+/// `sql parser error: Expected: … at Line: 1, Column: 8` in our form.
+fn parser_message(text: &str) -> String {
+    let text = text
+        .trim_start_matches("sql parser error: ")
+        .trim_start_matches("SQL error: ");
+    match text.rsplit_once(" at Line: ") {
+        Some((message, place)) => {
+            format!(
+                "{message} at line {}",
+                place.replace(", Column: ", ", column ")
+            )
+        }
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_syntax_error_shows_its_place() {
+        let error = parse("select *\nfrm t").unwrap_err().to_string();
+        assert!(
+            error.ends_with("at line 2, column 1") || error.ends_with("at line 2, column 5"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn one_statement_at_a_time() {
+        assert!(parse("").unwrap_err().to_string().contains("empty"));
+        assert!(
+            parse("select 1; select 2")
+                .unwrap_err()
+                .to_string()
+                .contains("one by one")
+        );
+        assert!(parse("select 1;").is_ok());
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        let kind = |sql: &str| classify(parse(sql).unwrap(), &[]);
+        assert!(
+            kind("insert into t values (1)")
+                .unwrap_err()
+                .to_string()
+                .contains("changing rows")
+        );
+        assert!(
+            kind("begin")
+                .unwrap_err()
+                .to_string()
+                .contains("transaction")
+        );
+        assert!(matches!(kind("use lake.a").unwrap(), Kind::Use(parts) if parts == ["lake", "a"]));
+        assert!(matches!(kind("show schemas").unwrap(), Kind::Rewritten(_)));
+    }
+}

@@ -1,0 +1,188 @@
+//! A lake in a folder of its own: an SQLite catalog, a warehouse, and tables filled by queries.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::prelude::SessionContext;
+use iceberg::arrow::{arrow_schema_to_schema_auto_assign_ids, schema_to_arrow_schema};
+use iceberg::spec::{DataFile, DataFileFormat};
+use iceberg::table::Table;
+use iceberg::transaction::{ApplyTransactionAction, Transaction};
+use iceberg::writer::base_writer::data_file_writer::DataFileWriterBuilder;
+use iceberg::writer::file_writer::ParquetWriterBuilder;
+use iceberg::writer::file_writer::location_generator::{
+    DefaultFileNameGenerator, DefaultLocationGenerator,
+};
+use iceberg::writer::file_writer::rolling_writer::RollingFileWriterBuilder;
+use iceberg::writer::{IcebergWriter, IcebergWriterBuilder};
+use iceberg::{NamespaceIdent, TableCreation, TableIdent};
+use inshore_lake::catalog::{Catalogs, Writer, embedded_config};
+use inshore_lake::store::Stores;
+use parquet::file::properties::WriterProperties;
+use tempfile::TempDir;
+
+/// Rows per row group of the tables, small so that a small table has several.
+const ROW_GROUP_ROWS: usize = 1_000;
+
+/// A lake that is removed when dropped.
+pub struct Lake {
+    folder: TempDir,
+    catalogs: Arc<Catalogs>,
+    stores: Arc<Stores>,
+}
+
+impl Lake {
+    /// An empty lake.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub async fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (catalogs, lakes) = embedded_config(folder.path()).await?;
+        let stores = Stores::new(&lakes)?;
+        let catalogs = Catalogs::open(&catalogs, Arc::clone(&stores))?;
+        Ok(Self {
+            folder,
+            catalogs,
+            stores,
+        })
+    }
+
+    /// The lake's folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The catalogs, as a coordinator takes them.
+    pub fn catalogs(&self) -> Arc<Catalogs> {
+        Arc::clone(&self.catalogs)
+    }
+
+    /// The stores, as coordinator and workers take them.
+    pub fn stores(&self) -> Arc<Stores> {
+        Arc::clone(&self.stores)
+    }
+
+    /// Makes table `namespace.name` from a query that needs no table, for instance over
+    /// `generate_series`, in `files` data files of about equal numbers of rows.
+    ///
+    /// # Errors
+    /// The query fails, or the table cannot be written.
+    pub async fn create_table(
+        &self,
+        namespace: &str,
+        name: &str,
+        query: &str,
+        files: usize,
+    ) -> Result<()> {
+        let batches = SessionContext::new().sql(query).await?.collect().await?;
+        let schema = plain_schema(&batches.first().context("the query gave no batch")?.schema());
+        let table = self.empty_table(namespace, name, &schema).await?;
+        let rows = arrow::compute::concat_batches(&batches[0].schema(), &batches)?;
+        let per_file = rows.num_rows().div_ceil(files.max(1)).max(1);
+        let mut written = Vec::new();
+        let mut at = 0;
+        while at < rows.num_rows() {
+            let length = per_file.min(rows.num_rows() - at);
+            written.extend(write_file(&table, &rows.slice(at, length)).await?);
+            at += length;
+        }
+        if !written.is_empty() {
+            self.append(&table, written).await?;
+        }
+        Ok(())
+    }
+
+    async fn catalog(&self) -> Result<Writer> {
+        let name = self
+            .catalogs
+            .default_name()
+            .context("the lake has no catalog")?;
+        Ok(self.catalogs.writer(name).await?)
+    }
+
+    async fn empty_table(&self, namespace: &str, name: &str, schema: &Schema) -> Result<Table> {
+        let catalog = self.catalog().await?;
+        let namespace = NamespaceIdent::from_strs(namespace.split('.'))?;
+        if !catalog.namespace_exists(&namespace).await? {
+            catalog.create_namespace(&namespace, HashMap::new()).await?;
+        }
+        let creation = TableCreation::builder()
+            .name(name.to_owned())
+            .schema(arrow_schema_to_schema_auto_assign_ids(schema)?)
+            .build();
+        Ok(catalog.create_table(&namespace, creation).await?)
+    }
+
+    async fn append(&self, table: &Table, files: Vec<DataFile>) -> Result<()> {
+        let transaction = Transaction::new(table);
+        let transaction = transaction
+            .fast_append()
+            .add_data_files(files)
+            .apply(transaction)?;
+        transaction.commit(self.catalog().await?.as_ref()).await?;
+        Ok(())
+    }
+
+    /// The table as its catalog has it now.
+    ///
+    /// # Errors
+    /// The table does not exist.
+    pub async fn table(&self, namespace: &str, name: &str) -> Result<Table> {
+        let ident = TableIdent::new(
+            NamespaceIdent::from_strs(namespace.split('.'))?,
+            name.to_owned(),
+        );
+        Ok(self.catalog().await?.load_table(&ident).await?)
+    }
+}
+
+/// Iceberg knows neither view types nor unsigned integers.
+fn plain_schema(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter().map(|field| {
+        let plain = match field.data_type() {
+            DataType::Utf8View => DataType::Utf8,
+            DataType::BinaryView => DataType::Binary,
+            DataType::UInt8 | DataType::UInt16 | DataType::Int8 | DataType::Int16 => {
+                DataType::Int32
+            }
+            DataType::UInt32 | DataType::UInt64 => DataType::Int64,
+            other => other.clone(),
+        };
+        Field::new(field.name(), plain, true)
+    });
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+async fn write_file(table: &Table, rows: &RecordBatch) -> Result<Vec<DataFile>> {
+    let metadata = table.metadata();
+    let schema = metadata.current_schema();
+    let properties = WriterProperties::builder()
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .build();
+    let names = DefaultFileNameGenerator::new(
+        uuid::Uuid::new_v4().to_string(),
+        None,
+        DataFileFormat::Parquet,
+    );
+    let files = RollingFileWriterBuilder::new_with_default_file_size(
+        ParquetWriterBuilder::new(properties, Arc::clone(schema)),
+        table.file_io().clone(),
+        DefaultLocationGenerator::new(metadata)?,
+        names,
+    );
+    let mut writer = DataFileWriterBuilder::new(files).build(None).await?;
+    let target = Arc::new(schema_to_arrow_schema(schema)?);
+    let columns = rows
+        .columns()
+        .iter()
+        .zip(target.fields())
+        .map(|(column, field)| arrow::compute::cast(column, field.data_type()))
+        .collect::<Result<Vec<_>, _>>()?;
+    writer.write(RecordBatch::try_new(target, columns)?).await?;
+    Ok(writer.close().await?)
+}
