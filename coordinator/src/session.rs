@@ -386,7 +386,9 @@ impl Session {
         catalogs: &StatementCatalogs,
     ) -> Result<()> {
         for name in references {
-            if name.namespace == "information_schema" || exists(catalogs, name) {
+            // A table function stands where a table does, without a schema.
+            let is_function = state.table_functions().contains_key(&name.table);
+            if name.namespace == "information_schema" || is_function || exists(catalogs, name) {
                 continue;
             }
             let position = mentions

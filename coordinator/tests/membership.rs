@@ -62,14 +62,19 @@ fn play(events: &[(u64, Event)]) {
             Leave(node) => drop(registry.leave(node)),
             Unreachable(port) => drop(registry.unreachable(&url(*port))),
             Live(ports) => {
-                let live: Vec<_> =
-                    registry.live(now).iter().filter_map(|worker| worker.url.port()).collect();
+                let live: Vec<_> = registry
+                    .live(now)
+                    .iter()
+                    .filter_map(|worker| worker.url.port())
+                    .collect();
                 assert_eq!(live, *ports, "at {at}");
             }
             All(expected) => {
                 let all = registry.all(now);
-                let all: Vec<_> =
-                    all.iter().map(|worker| (worker.url.port().unwrap(), worker.state)).collect();
+                let all: Vec<_> = all
+                    .iter()
+                    .map(|worker| (worker.url.port().unwrap(), worker.state))
+                    .collect();
                 assert_eq!(all, *expected, "at {at}");
             }
         }
@@ -191,7 +196,11 @@ fn a_new_process_replaces_the_old_one_under_its_url() {
 
 #[test]
 fn a_process_that_moves_leaves_its_old_url() {
-    play(&[(0, Register("a", 10)), (1, Register("a", 20)), (2, All(&[(20, State::Active)]))]);
+    play(&[
+        (0, Register("a", 10)),
+        (1, Register("a", 20)),
+        (2, All(&[(20, State::Active)])),
+    ]);
 }
 
 #[test]
@@ -222,8 +231,18 @@ fn another_protocol_version_is_refused() {
     other.protocol_version = PROTOCOL_VERSION + 1;
     let error = registry.register(other, Instant::now()).unwrap_err();
     assert_eq!(error.code, Code::VersionMismatch);
-    assert!(error.message.contains(&format!("version {}", PROTOCOL_VERSION + 1)), "{error}");
-    assert!(error.message.contains(&format!("coordinator {PROTOCOL_VERSION}")), "{error}");
+    assert!(
+        error
+            .message
+            .contains(&format!("version {}", PROTOCOL_VERSION + 1)),
+        "{error}"
+    );
+    assert!(
+        error
+            .message
+            .contains(&format!("coordinator {PROTOCOL_VERSION}")),
+        "{error}"
+    );
     assert!(registry.all(Instant::now()).is_empty());
 }
 
@@ -238,7 +257,10 @@ fn the_number_of_workers_is_bounded() {
     registry.register(registration("a", 1), now).unwrap();
     registry.register(registration("b", 2), now).unwrap();
     let error = registry.register(registration("c", 3), now).unwrap_err();
-    assert_eq!((error.code, error.retry), (Code::ResourceExhausted, RetryVerdict::Retry));
+    assert_eq!(
+        (error.code, error.retry),
+        (Code::ResourceExhausted, RetryVerdict::Retry)
+    );
     registry.register(registration("a2", 1), now).unwrap();
     assert_eq!(registry.all(now).len(), 2);
 }

@@ -16,6 +16,7 @@ use datafusion_distributed::{
     WorkerSessionBuilder,
 };
 use inshore_lake::codec::IcebergCodec;
+use inshore_lake::scan::ScanOptions;
 use inshore_lake::store::Stores;
 
 use crate::distribute::{PlacementOptions, QueryWorkers, SplitScans, TaskCounts};
@@ -81,6 +82,10 @@ pub fn coordinator_state(
     channels: impl ChannelResolver + Send + Sync + 'static,
 ) -> Result<SessionState> {
     let headers = settings_to_headers(&config)?;
+    let mut config = config;
+    let mut scans = ScanOptions::of(config.options());
+    scans.min_partitions = 2;
+    config.options_mut().extensions.insert(scans);
     // Two tasks even on a single worker: a plan in one task would stay on the coordinator.
     let tasks = workers.len().max(2);
     let state = SessionStateBuilder::new()

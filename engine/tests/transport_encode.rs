@@ -21,7 +21,9 @@ const MAX: usize = 100_000;
 const TARGET: usize = 20_000;
 
 fn encoder(name: &str) -> BatchEncoder {
-    BatchEncoder::new(compression(name).unwrap()).unwrap().with_sizes(MAX, TARGET)
+    BatchEncoder::new(compression(name).unwrap())
+        .unwrap()
+        .with_sizes(MAX, TARGET)
 }
 
 fn messages(name: &str, batches: &[RecordBatch]) -> Vec<FlightData> {
@@ -38,7 +40,10 @@ fn messages(name: &str, batches: &[RecordBatch]) -> Vec<FlightData> {
 
 async fn decoded(messages: Vec<FlightData>) -> Vec<RecordBatch> {
     let messages = futures::stream::iter(messages.into_iter().map(Ok));
-    FlightRecordBatchStream::new_from_flight_data(messages).try_collect().await.unwrap()
+    FlightRecordBatchStream::new_from_flight_data(messages)
+        .try_collect()
+        .await
+        .unwrap()
 }
 
 async fn survives(batches: &[RecordBatch]) {
@@ -82,19 +87,31 @@ fn maps(rows: usize) -> ArrayRef {
 }
 
 fn wide(rows: usize) -> RecordBatch {
-    let views: StringViewArray =
-        (0..rows).map(|row| (row % 7 != 0).then(|| long(row))).collect();
+    let views: StringViewArray = (0..rows)
+        .map(|row| (row % 7 != 0).then(|| long(row)))
+        .collect();
     let binaries: BinaryViewArray = (0..rows).map(|row| Some(long(row).into_bytes())).collect();
-    let dictionary: DictionaryArray<Int32Type> =
-        (0..rows).map(|row| (row % 11 != 0).then_some(["red", "green", "blue"][row % 3])).collect();
+    let dictionary: DictionaryArray<Int32Type> = (0..rows)
+        .map(|row| (row % 11 != 0).then_some(["red", "green", "blue"][row % 3]))
+        .collect();
     let inner: ArrayRef = Arc::new(views.clone());
     let field = Arc::new(Field::new("inner", inner.data_type().clone(), true));
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("i", Arc::new(Int64Array::from_iter_values(0..rows as i64))),
-        ("b", Arc::new((0..rows).map(|row| Some(row % 2 == 0)).collect::<BooleanArray>())),
+        (
+            "b",
+            Arc::new(
+                (0..rows)
+                    .map(|row| Some(row % 2 == 0))
+                    .collect::<BooleanArray>(),
+            ),
+        ),
         ("views", Arc::new(views)),
         ("binaries", Arc::new(binaries)),
-        ("plain", Arc::new(StringArray::from_iter_values((0..rows).map(long)))),
+        (
+            "plain",
+            Arc::new(StringArray::from_iter_values((0..rows).map(long))),
+        ),
         ("dictionary", Arc::new(dictionary)),
         ("lists", lists(rows)),
         ("maps", maps(rows)),
@@ -116,7 +133,9 @@ fn wide(rows: usize) -> RecordBatch {
         ),
     ];
     RecordBatch::try_from_iter_with_nullable(
-        columns.into_iter().map(|(name, column)| (name, column, true)),
+        columns
+            .into_iter()
+            .map(|(name, column)| (name, column, true)),
     )
     .unwrap()
 }
@@ -137,7 +156,12 @@ async fn large_batches_are_split() {
 #[tokio::test]
 async fn slices() {
     let batch = wide(2000);
-    survives(&[batch.slice(3, 100), batch.slice(1500, 1), batch.slice(700, 1300)]).await;
+    survives(&[
+        batch.slice(3, 100),
+        batch.slice(1500, 1),
+        batch.slice(700, 1300),
+    ])
+    .await;
 }
 
 #[test]
@@ -153,11 +177,17 @@ fn slices_do_not_send_what_they_do_not_hold() {
         ("m", maps(1000)),
     ];
     let batch = RecordBatch::try_from_iter_with_nullable(
-        columns.into_iter().map(|(name, column)| (name, column, true)),
+        columns
+            .into_iter()
+            .map(|(name, column)| (name, column, true)),
     )
     .unwrap();
     let sizes = |batch| -> usize {
-        messages("none", &[batch]).iter().skip(1).map(|message| message.encoded_len()).sum()
+        messages("none", &[batch])
+            .iter()
+            .skip(1)
+            .map(|message| message.encoded_len())
+            .sum()
     };
     let all = sizes(batch.clone());
     let few = sizes(batch.slice(500, 10));
@@ -171,7 +201,11 @@ fn an_unchanged_dictionary_is_sent_once() {
         let array = DictionaryArray::<Int32Type>::new(Int32Array::from(keys), Arc::clone(&values));
         RecordBatch::try_from_iter([("d", Arc::new(array) as ArrayRef)]).unwrap()
     };
-    let batches = [batch(vec![0, 1, 2, 0]), batch(vec![2, 2, 1, 0, 0]), batch(vec![1, 1, 1])];
+    let batches = [
+        batch(vec![0, 1, 2, 0]),
+        batch(vec![2, 2, 1, 0, 0]),
+        batch(vec![1, 1, 1]),
+    ];
     // Schema, dictionary, three batches.
     assert_eq!(messages("lz4", &batches).len(), 5);
 }
@@ -190,7 +224,10 @@ fn a_row_that_is_too_large_is_refused() {
     let error = encoder("none").encode(batch).unwrap_err();
     assert_eq!(error.code, Code::ResourceExhausted);
     assert!(error.message.contains("a single row of"), "{error}");
-    assert!(error.message.contains(&format!("at most {MAX} bytes")), "{error}");
+    assert!(
+        error.message.contains(&format!("at most {MAX} bytes")),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -199,7 +236,10 @@ async fn rows_without_columns_keep_their_number() {
     let empty = Arc::new(Schema::empty());
     let batch = RecordBatch::try_new_with_options(empty, vec![], &options).unwrap();
     let received = decoded(messages("lz4", &[batch])).await;
-    assert_eq!(received.iter().map(RecordBatch::num_rows).sum::<usize>(), 42);
+    assert_eq!(
+        received.iter().map(RecordBatch::num_rows).sum::<usize>(),
+        42
+    );
 }
 
 #[test]

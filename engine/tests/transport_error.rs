@@ -57,8 +57,16 @@ fn errors_of_the_lake_are_found() {
         let (path, why) = ("s3://b/f.parquet".to_owned(), "no magic".to_owned());
         Error::Corrupt { path, why }.into()
     };
-    check(corrupt, Code::Corrupt, RetryVerdict::Never, "s3://b/f.parquet");
-    assert_eq!(wire_error(&corrupt()).file.as_deref(), Some("s3://b/f.parquet"));
+    check(
+        corrupt,
+        Code::Corrupt,
+        RetryVerdict::Never,
+        "s3://b/f.parquet",
+    );
+    assert_eq!(
+        wire_error(&corrupt()).file.as_deref(),
+        Some("s3://b/f.parquet")
+    );
     let away = || {
         let (service, why) = ("catalog lake".to_owned(), "timed out".to_owned());
         Error::Unavailable { service, why }.into()
@@ -74,15 +82,28 @@ fn errors_of_stores_are_found() {
             source: "404".into(),
         }))
     };
-    check(missing, Code::NotFound, RetryVerdict::Never, "data/f.parquet");
-    assert_eq!(wire_error(&missing()).file.as_deref(), Some("data/f.parquet"));
+    check(
+        missing,
+        Code::NotFound,
+        RetryVerdict::Never,
+        "data/f.parquet",
+    );
+    assert_eq!(
+        wire_error(&missing()).file.as_deref(),
+        Some("data/f.parquet")
+    );
     let away = || {
         DataFusionError::ObjectStore(Box::new(object_store::Error::Generic {
             store: "S3",
             source: "connection reset".into(),
         }))
     };
-    check(away, Code::Unavailable, RetryVerdict::Retry, "connection reset");
+    check(
+        away,
+        Code::Unavailable,
+        RetryVerdict::Retry,
+        "connection reset",
+    );
 }
 
 #[test]
@@ -91,7 +112,12 @@ fn errors_of_datafusion() {
     let plan = || DataFusionError::Plan("no such column".to_owned());
     check(plan, Code::InvalidArgument, never, "no such column");
     let memory = || DataFusionError::ResourcesExhausted("pool is full".to_owned());
-    check(memory, Code::ResourceExhausted, RetryVerdict::Retry, "pool is full");
+    check(
+        memory,
+        Code::ResourceExhausted,
+        RetryVerdict::Retry,
+        "pool is full",
+    );
     let not_yet = || DataFusionError::NotImplemented("lateral".to_owned());
     check(not_yet, Code::Unsupported, never, "lateral");
     let division = || DataFusionError::ArrowError(Box::new(ArrowError::DivideByZero), None);
@@ -121,7 +147,11 @@ async fn panics_are_told_from_cancellations() {
     assert_eq!(wire.code, Code::Cancelled);
 
     assert!(panic_error(&"a literal").message.contains("a literal"));
-    assert!(panic_error(&String::from("a string")).message.contains("a string"));
+    assert!(
+        panic_error(&String::from("a string"))
+            .message
+            .contains("a string")
+    );
     assert_eq!(panic_error(&7).code, Code::Panic);
 }
 
@@ -131,16 +161,29 @@ fn a_call_that_ends_without_an_error_of_ours_names_the_worker() {
     let doing = "running stage 2 task 1 of query 7";
     let status = Status::from_error(Box::new(io::Error::from(io::ErrorKind::ConnectionReset)));
     let error = call_error(&status, &url, doing);
-    assert_eq!((error.code, error.retry), (Code::Unavailable, RetryVerdict::Elsewhere));
+    assert_eq!(
+        (error.code, error.retry),
+        (Code::Unavailable, RetryVerdict::Elsewhere)
+    );
     assert_eq!(
         error.to_string(),
         "worker grpc://127.0.0.1:41231 is gone: connection reset while running stage 2 task 1 of \
          query 7"
     );
-    let error = call_error(&Status::out_of_range("message length too large"), &url, doing);
-    assert_eq!((error.code, error.retry), (Code::ResourceExhausted, RetryVerdict::Never));
+    let error = call_error(
+        &Status::out_of_range("message length too large"),
+        &url,
+        doing,
+    );
+    assert_eq!(
+        (error.code, error.retry),
+        (Code::ResourceExhausted, RetryVerdict::Never)
+    );
     let error = call_error(&Status::unimplemented("unknown service"), &url, doing);
-    assert_eq!((error.code, error.retry), (Code::Unsupported, RetryVerdict::Never));
+    assert_eq!(
+        (error.code, error.retry),
+        (Code::Unsupported, RetryVerdict::Never)
+    );
     let ours = WireError::new(Code::NotFound, RetryVerdict::Never, "no file").at_node("grpc://b:2");
     assert_eq!(call_error(&ours.to_status(), &url, doing), ours);
 }

@@ -35,7 +35,11 @@ fn same(value: MetricValue) {
     assert_eq!(received.value().name(), value.name());
     assert_eq!(received.value().to_string(), value.to_string());
     assert_eq!(received.partition(), Some(3));
-    let labels: Vec<_> = received.labels().iter().map(|l| (l.name(), l.value())).collect();
+    let labels: Vec<_> = received
+        .labels()
+        .iter()
+        .map(|l| (l.name(), l.value()))
+        .collect();
     assert_eq!(labels, [("file", "a.parquet"), ("k", "v")]);
     assert!(received.metric_type() == MetricType::Summary);
     assert!(received.metric_category() == Some(MetricCategory::Bytes));
@@ -60,7 +64,10 @@ fn gauge(value: usize) -> Gauge {
 }
 
 fn custom(value: impl CustomMetricValue + 'static) -> MetricValue {
-    MetricValue::Custom { name: "custom".into(), value: Arc::new(value) }
+    MetricValue::Custom {
+        name: "custom".into(),
+        value: Arc::new(value),
+    }
 }
 
 #[test]
@@ -82,10 +89,22 @@ fn kinds_with_a_fixed_name() {
 
 #[test]
 fn kinds_with_a_name() {
-    same(MetricValue::Count { name: "batches".into(), count: count(9) });
-    same(MetricValue::Gauge { name: "max_mem_used".into(), gauge: gauge(10) });
-    same(MetricValue::Time { name: "network_latency_sum".into(), time: time(11) });
-    same(MetricValue::Time { name: "never".into(), time: Time::new() });
+    same(MetricValue::Count {
+        name: "batches".into(),
+        count: count(9),
+    });
+    same(MetricValue::Gauge {
+        name: "max_mem_used".into(),
+        gauge: gauge(10),
+    });
+    same(MetricValue::Time {
+        name: "network_latency_sum".into(),
+        time: time(11),
+    });
+    same(MetricValue::Time {
+        name: "never".into(),
+        time: Time::new(),
+    });
 }
 
 #[test]
@@ -94,13 +113,22 @@ fn pruning_keeps_all_three_numbers() {
     pruning.add_pruned(5);
     pruning.add_matched(6);
     pruning.add_fully_matched(2);
-    let value = MetricValue::PruningMetrics { name: "row_groups".into(), pruning_metrics: pruning };
+    let value = MetricValue::PruningMetrics {
+        name: "row_groups".into(),
+        pruning_metrics: pruning,
+    };
     let received = round_trip(Metric::new(value.clone(), None));
-    let MetricValue::PruningMetrics { pruning_metrics, .. } = received.value() else {
+    let MetricValue::PruningMetrics {
+        pruning_metrics, ..
+    } = received.value()
+    else {
         panic!("another kind: {received}");
     };
-    let numbers =
-        [pruning_metrics.pruned(), pruning_metrics.matched(), pruning_metrics.fully_matched()];
+    let numbers = [
+        pruning_metrics.pruned(),
+        pruning_metrics.matched(),
+        pruning_metrics.fully_matched(),
+    ];
     assert_eq!(numbers, [5, 6, 2]);
     assert_eq!(received.value().to_string(), value.to_string());
     assert_eq!(received.partition(), None);
@@ -121,14 +149,20 @@ fn ratios_keep_how_they_merge_and_show() {
                 .with_display_raw_values(raw);
             ratio.set_part(2);
             ratio.set_total(8);
-            let value = MetricValue::Ratio { name: "selectivity".into(), ratio_metrics: ratio };
+            let value = MetricValue::Ratio {
+                name: "selectivity".into(),
+                ratio_metrics: ratio,
+            };
             let received = round_trip(Metric::new(value.clone(), Some(0)));
             let MetricValue::Ratio { ratio_metrics, .. } = received.value() else {
                 panic!("another kind: {received}");
             };
             assert_eq!((ratio_metrics.part(), ratio_metrics.total()), (2, 8));
             assert_eq!(ratio_metrics.display_raw_values(), raw);
-            assert_eq!(format!("{:?}", ratio_metrics.merge_strategy()), format!("{merge:?}"));
+            assert_eq!(
+                format!("{:?}", ratio_metrics.merge_strategy()),
+                format!("{merge:?}")
+            );
             assert_eq!(received.value().to_string(), value.to_string());
         }
     }
@@ -166,7 +200,12 @@ fn quantiles_keep_their_sketch() {
             assert_eq!(merged.as_usize(), sent.value());
         })*};
     }
-    check!(P50LatencyMetric, P75LatencyMetric, P95LatencyMetric, P99LatencyMetric);
+    check!(
+        P50LatencyMetric,
+        P75LatencyMetric,
+        P95LatencyMetric,
+        P99LatencyMetric
+    );
 }
 
 #[derive(Debug)]
@@ -195,7 +234,10 @@ impl CustomMetricValue for Foreign {
 fn unknown_custom_metrics_are_left_out() {
     let mut set = MetricsSet::new();
     set.push(Arc::new(Metric::new(custom(Foreign), None)));
-    set.push(Arc::new(Metric::new(MetricValue::OutputRows(count(1)), None)));
+    set.push(Arc::new(Metric::new(
+        MetricValue::OutputRows(count(1)),
+        None,
+    )));
     let decoded = decode(encode(&set)).unwrap();
     assert_eq!(decoded.iter().count(), 1);
     assert_eq!(decoded.output_rows(), Some(1));
@@ -204,7 +246,10 @@ fn unknown_custom_metrics_are_left_out() {
 #[test]
 fn malformed_metrics() {
     let set = |value| pb::MetricsSet {
-        metrics: vec![pb::Metric { value, ..pb::Metric::default() }],
+        metrics: vec![pb::Metric {
+            value,
+            ..pb::Metric::default()
+        }],
     };
     // A kind of a later version.
     assert_eq!(decode(set(None)).unwrap().iter().count(), 0);
@@ -212,6 +257,8 @@ fn malformed_metrics() {
         let sketch = pb::metric::Value::LatencyP50(bytes::Bytes::copy_from_slice(bytes));
         assert!(decode(set(Some(sketch))).is_err());
     }
-    let extreme = pb::Timestamp { unix_ns: Some(i64::MIN) };
+    let extreme = pb::Timestamp {
+        unix_ns: Some(i64::MIN),
+    };
     decode(set(Some(pb::metric::Value::Start(extreme)))).unwrap();
 }

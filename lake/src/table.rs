@@ -73,8 +73,11 @@ impl IcebergTable {
                 why: "the table is encrypted".to_string(),
             });
         }
-        let columns = TableColumns::try_new(&full_name, metadata.current_schema())?;
+        let mut columns = TableColumns::try_new(&full_name, metadata.current_schema())?;
         let rules = name_rules(&full_name, &table)?;
+        if let NameRules::Mapping(mapping) = &rules {
+            columns = columns.with_name_mapping(mapping);
+        }
         Ok(Arc::new(Self {
             name,
             table,
@@ -305,6 +308,7 @@ impl Scan<'_> {
         info: &Arc<ScanInfo>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let partitions = self.state.config().target_partitions();
+        let least = ScanOptions::of(self.state.config_options()).min_partitions;
         let pieces = self.pieces(&url, files, partitions)?;
         let statistics = scan_statistics(files, &self.table.columns, &self.wanted);
         let source = IcebergSource::new(
@@ -316,7 +320,7 @@ impl Scan<'_> {
                 .get_file_metadata_cache(),
         );
         let config = FileScanConfigBuilder::new(url, Arc::new(source))
-            .with_file_groups(groups(pieces, partitions))
+            .with_file_groups(groups(pieces, partitions, least))
             .with_statistics(statistics)
             .with_limit(self.limit)
             .with_projection_indices(self.projection.cloned())?

@@ -195,10 +195,18 @@ impl WireError {
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        if let Some(file) = self.file.as_deref().filter(|file| !self.message.contains(file)) {
+        if let Some(file) = self
+            .file
+            .as_deref()
+            .filter(|file| !self.message.contains(file))
+        {
             write!(f, " (file {file})")?;
         }
-        if let Some(node) = self.node.as_deref().filter(|node| !self.message.contains(node)) {
+        if let Some(node) = self
+            .node
+            .as_deref()
+            .filter(|node| !self.message.contains(node))
+        {
             write!(f, " [worker {node}]")?;
         }
         Ok(())
@@ -231,8 +239,14 @@ impl From<&WireError> for pb::Error {
             code: pb::ErrorCode::from(error.code).into(),
             retry: pb::RetryVerdict::from(error.retry).into(),
             message: truncated(&error.message, MAX_MESSAGE_BYTES),
-            node: error.node.as_deref().map(|node| truncated(node, max_name_bytes)),
-            file: error.file.as_deref().map(|file| truncated(file, max_name_bytes)),
+            node: error
+                .node
+                .as_deref()
+                .map(|node| truncated(node, max_name_bytes)),
+            file: error
+                .file
+                .as_deref()
+                .map(|file| truncated(file, max_name_bytes)),
         }
     }
 }

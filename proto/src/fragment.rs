@@ -138,7 +138,9 @@ impl FromCoordinator {
             }),
             Self::WorkUnitEnd => Pb::WorkUnitEnd(pb::WorkUnitEnd {}),
         };
-        let message = pb::CoordinatorMessage { message: Some(message) };
+        let message = pb::CoordinatorMessage {
+            message: Some(message),
+        };
         Bytes::from(message.encode_to_vec())
     }
 
@@ -147,17 +149,23 @@ impl FromCoordinator {
         use pb::coordinator_message::Message as Pb;
         let message = pb::CoordinatorMessage::decode(bytes)
             .map_err(|error| wire::malformed("CoordinatorMessage", &error.to_string()))?;
-        Ok(match wire::required(message.message, "CoordinatorMessage")? {
-            Pb::SetPlan(plan) => Self::SetPlan(plan.try_into()?),
-            Pb::Abort(abort) => Self::Abort {
-                task: wire::required(abort.task, "AbortTask.task")?.try_into()?,
-                error: wire::required(abort.error, "AbortTask.error")?.try_into()?,
+        Ok(
+            match wire::required(message.message, "CoordinatorMessage")? {
+                Pb::SetPlan(plan) => Self::SetPlan(plan.try_into()?),
+                Pb::Abort(abort) => Self::Abort {
+                    task: wire::required(abort.task, "AbortTask.task")?.try_into()?,
+                    error: wire::required(abort.error, "AbortTask.error")?.try_into()?,
+                },
+                Pb::WorkUnits(batch) => Self::WorkUnits(
+                    batch
+                        .units
+                        .into_iter()
+                        .map(TryInto::try_into)
+                        .collect::<Result<_, _>>()?,
+                ),
+                Pb::WorkUnitEnd(_) => Self::WorkUnitEnd,
             },
-            Pb::WorkUnits(batch) => Self::WorkUnits(
-                batch.units.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
-            ),
-            Pb::WorkUnitEnd(_) => Self::WorkUnitEnd,
-        })
+        )
     }
 }
 
@@ -247,7 +255,9 @@ impl FromWorker {
             Self::Load(load) => Pb::Load(load.into()),
             Self::LoadEnd => Pb::LoadEnd(pb::LoadInfoEnd {}),
         };
-        let message = pb::WorkerMessage { message: Some(message) };
+        let message = pb::WorkerMessage {
+            message: Some(message),
+        };
         Bytes::from(message.encode_to_vec())
     }
 
@@ -272,7 +282,11 @@ impl From<LoadInfo> for pb::LoadInfo {
         Self {
             partition: load.partition as u64,
             rows_ready: load.rows_ready as u64,
-            column_bytes_ready: load.column_bytes_ready.iter().map(|bytes| *bytes as u64).collect(),
+            column_bytes_ready: load
+                .column_bytes_ready
+                .iter()
+                .map(|bytes| *bytes as u64)
+                .collect(),
             column_distinct_ratio: load.column_distinct_ratio,
             column_null_ratio: load.column_null_ratio,
             rows_pulled_from_leaf: load.rows_pulled_from_leaf as u64,

@@ -135,7 +135,10 @@ impl Request {
 }
 
 fn node_request(node_id: &str) -> Vec<u8> {
-    pb::NodeRequest { node_id: node_id.to_owned() }.encode_to_vec()
+    pb::NodeRequest {
+        node_id: node_id.to_owned(),
+    }
+    .encode_to_vec()
 }
 
 fn node_id(id: String) -> Result<String, WireError> {
@@ -144,7 +147,10 @@ fn node_id(id: String) -> Result<String, WireError> {
 
 fn name(text: String, what: &str) -> Result<String, WireError> {
     if text.is_empty() || text.len() > MAX_NAME_BYTES {
-        let why = format!("{} bytes long; between 1 and {MAX_NAME_BYTES} allowed", text.len());
+        let why = format!(
+            "{} bytes long; between 1 and {MAX_NAME_BYTES} allowed",
+            text.len()
+        );
         return Err(wire::malformed(what, &why));
     }
     Ok(text)
@@ -196,7 +202,9 @@ impl HeartbeatAnswer {
     /// Reads the body of an answer.
     pub fn decode(body: &[u8]) -> Result<Self, WireError> {
         let response: pb::HeartbeatResponse = decode(body, "HeartbeatResponse")?;
-        Ok(Self { known: response.known })
+        Ok(Self {
+            known: response.known,
+        })
     }
 }
 
@@ -276,7 +284,10 @@ impl TryFrom<pb::RegisterRequest> for Registration {
             build_version: name(request.build_version, "RegisterRequest.build_version")?,
             node_id: node_id(request.node_id)?,
             url: wire::url(&request.url, "RegisterRequest.url")?,
-            site: request.site.map(|site| name(site, "RegisterRequest.site")).transpose()?,
+            site: request
+                .site
+                .map(|site| name(site, "RegisterRequest.site"))
+                .transpose()?,
             cores: request.cores.max(1),
             memory_limit_bytes: request.memory_limit_bytes,
         })

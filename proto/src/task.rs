@@ -24,7 +24,11 @@ pub struct TaskId {
 
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { query_id, stage, task } = self;
+        let Self {
+            query_id,
+            stage,
+            task,
+        } = self;
         write!(f, "stage {stage} task {task} of query {query_id}")
     }
 }

@@ -79,10 +79,14 @@ impl Lake {
         query: &str,
         files: usize,
     ) -> Result<()> {
-        let batches = SessionContext::new().sql(query).await?.collect().await?;
-        let schema = plain_schema(&batches.first().context("the query gave no batch")?.schema());
-        let table = self.empty_table(namespace, name, &schema).await?;
-        let rows = arrow::compute::concat_batches(&batches[0].schema(), &batches)?;
+        let frame = SessionContext::new().sql(query).await?;
+        let planned = Arc::new(frame.schema().as_arrow().clone());
+        let batches = frame.collect().await?;
+        let schema = batches.first().map_or(planned, RecordBatch::schema);
+        let table = self
+            .empty_table(namespace, name, &plain_schema(&schema))
+            .await?;
+        let rows = arrow::compute::concat_batches(&schema, &batches)?;
         let per_file = rows.num_rows().div_ceil(files.max(1)).max(1);
         let mut written = Vec::new();
         let mut at = 0;

@@ -25,9 +25,11 @@ use inshore_engine::transport::encode::BatchEncoder;
 use inshore_engine::transport::error::{panic_error, wire_error};
 use inshore_proto::error::{Code, RetryVerdict, WireError};
 use inshore_proto::exchange::BatchMetadata;
+use inshore_proto::task::TaskId;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 /// Messages that wait to be sent, per partition.
 const QUEUED_MESSAGES: usize = 2;
@@ -41,9 +43,10 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Begins to run the partitions, whose numbers count up from `first_partition`. What is sent is
-    /// added to `bytes_sent`.
+    /// Begins to run the partitions of `task`, whose numbers count up from `first_partition`. What
+    /// is sent is added to `bytes_sent`.
     pub fn start(
+        task: TaskId,
         streams: Vec<SendableRecordBatchStream>,
         first_partition: usize,
         compression: Option<CompressionType>,
@@ -60,7 +63,15 @@ impl Exchange {
                 queue: sender,
                 reservation: Arc::clone(&reservation),
             };
-            tasks.spawn(sender.run(stream, BatchEncoder::new(compression)?));
+            let span = tracing::info_span!(
+                "partition",
+                query_id = %task.query_id,
+                stage_id = task.stage,
+                task_id = task.task,
+                partition,
+            );
+            let encoder = BatchEncoder::new(compression)?;
+            tasks.spawn(sender.run(stream, encoder).instrument(span));
             partitions.push(PartitionMessages {
                 receiver,
                 finished: false,
@@ -116,7 +127,9 @@ struct Sender {
 
 impl Sender {
     async fn run(self, stream: SendableRecordBatchStream, encoder: BatchEncoder) {
-        let outcome = AssertUnwindSafe(self.send_all(stream, encoder)).catch_unwind().await;
+        let outcome = AssertUnwindSafe(self.send_all(stream, encoder))
+            .catch_unwind()
+            .await;
         let last = match outcome {
             Ok(Ok(())) => Queued::Finished,
             Ok(Err(error)) => Queued::Failed(error),

@@ -155,12 +155,15 @@ impl Loop {
             if self.leaving() {
                 return false;
             }
-            match self.call(&request).await.and_then(|body| {
-                Registered::decode(&body).map_err(Failure::Refused)
-            }) {
+            match self
+                .call(&request)
+                .await
+                .and_then(|body| Registered::decode(&body).map_err(Failure::Refused))
+            {
                 Ok(registered) => {
-                    self.heartbeat_interval =
-                        self.heartbeat_interval.min(registered.heartbeat_timeout / 4);
+                    self.heartbeat_interval = self
+                        .heartbeat_interval
+                        .min(registered.heartbeat_timeout / 4);
                     tracing::info!(coordinator = %self.coordinator, "registered");
                     return true;
                 }
@@ -223,7 +226,10 @@ impl Loop {
     async fn call(&self, request: &Request) -> Result<bytes::Bytes, Failure> {
         let mut action = tonic::Request::new(request.to_action());
         version::stamp(action.metadata_mut());
-        let mut client = self.channels.client(&self.coordinator).map_err(Failure::Refused)?;
+        let mut client = self
+            .channels
+            .client(&self.coordinator)
+            .map_err(Failure::Refused)?;
         let answer = async {
             let mut results = client.do_action(action).await?.into_inner();
             let first = results.message().await?;
@@ -232,7 +238,10 @@ impl Loop {
         match tokio::time::timeout(CALL_TIMEOUT, answer).await {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(status)) => Err(failure(&status)),
-            Err(_) => Err(Failure::Away(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
+            Err(_) => Err(Failure::Away(format!(
+                "no answer within {} s",
+                CALL_TIMEOUT.as_secs()
+            ))),
         }
     }
 }

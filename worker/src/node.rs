@@ -226,7 +226,10 @@ impl Worker {
             member.drain(FAREWELL_TIMEOUT).await;
             tokio::time::sleep(LATE_TASKS.min(timeout)).await;
         }
-        if tokio::time::timeout(timeout, self.server.tasks.idle()).await.is_err() {
+        if tokio::time::timeout(timeout, self.server.tasks.idle())
+            .await
+            .is_err()
+        {
             let ended = self.server.tasks.cancel_all(|id| {
                 WireError::new(
                     Code::Unavailable,
@@ -278,7 +281,12 @@ fn join(config: &Config, coordinator: &Url, server: &Arc<Server>) -> Result<Memb
         let server = Arc::clone(server);
         Arc::new(move || server.load())
     };
-    Member::join(coordinator.clone(), registration, config.heartbeat_interval, load)
+    Member::join(
+        coordinator.clone(),
+        registration,
+        config.heartbeat_interval,
+        load,
+    )
 }
 
 async fn serve(
@@ -294,6 +302,7 @@ async fn serve(
         .http2_keepalive_timeout(Some(channel::KEEPALIVE_TIMEOUT))
         .initial_stream_window_size(channel::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(channel::CONNECTION_WINDOW_BYTES)
+        .max_frame_size(channel::MAX_FRAME_BYTES)
         .max_concurrent_streams(channel::MAX_CONCURRENT_CALLS)
         .http2_max_header_list_size(channel::MAX_HEADER_BYTES)
         .http2_max_pending_accept_reset_streams(Some(channel::MAX_PENDING_CANCELLATIONS))

@@ -26,6 +26,7 @@ use inshore_proto::membership::{Info, Load, decode_cancel_query};
 use inshore_proto::task::{TaskId, Ticket};
 use inshore_proto::{names, version};
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument;
 use url::Url;
 
 use crate::exchange::Exchange;
@@ -80,7 +81,10 @@ impl Server {
     }
 
     /// Takes a task's plan, and answers with its load and metrics until the task is over.
-    async fn start_task(&self, request: Request<Streaming<FlightData>>) -> Result<Messages, Status> {
+    async fn start_task(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Result<Messages, Status> {
         let (metadata, _, mut body) = request.into_parts();
         version::check_headers(&metadata).map_err(|error| self.status(error))?;
         let first = tokio::time::timeout(FIRST_MESSAGE_TIMEOUT, body.message()).await;
@@ -96,8 +100,12 @@ impl Server {
         let starting = self.tasks.begin(id).map_err(|error| self.status(error))?;
         let inbound = coordinator_messages(first, body, &starting);
         let over = starting.cancelled();
-        let call = self.executor.coordinator_channel(metadata.into_headers(), inbound);
-        let outbound = caught(call).await.and_then(|result| result.map_err(|e| wire_error(&e)));
+        let call = self
+            .executor
+            .coordinator_channel(metadata.into_headers(), inbound);
+        let outbound = caught(call)
+            .await
+            .and_then(|result| result.map_err(|e| wire_error(&e)));
         let outbound = match outbound {
             Ok(outbound) => outbound,
             Err(error) => {
@@ -111,8 +119,8 @@ impl Server {
         let messages = outbound.map(move |message| worker_message(message, &url));
         // The channel stands for the task: it stays open until the task is over, even if there is
         // nothing more to say.
-        let until_over = futures::stream::once(over.cancelled_owned())
-            .filter_map(|()| std::future::ready(None));
+        let until_over =
+            futures::stream::once(over.cancelled_owned()).filter_map(|()| std::future::ready(None));
         Ok(messages.chain(until_over).boxed())
     }
 
@@ -127,6 +135,7 @@ impl Server {
         let config = DistributedConfig::from_session_config(context.session_config())
             .map_err(|error| wire_error(&error))?;
         let exchange = Exchange::start(
+            id,
             streams,
             first_partition,
             compression(&config.compression)?,
@@ -191,7 +200,9 @@ fn first_message(message: Option<FlightData>) -> Result<(TaskId, FromCoordinator
     let command = message.flight_descriptor.map(|descriptor| descriptor.cmd);
     if command.as_deref() != Some(names::FRAGMENT_COMMAND.as_bytes()) {
         let expected = names::FRAGMENT_COMMAND;
-        return Err(no_plan(&format!("its descriptor is not the command {expected}")));
+        return Err(no_plan(&format!(
+            "its descriptor is not the command {expected}"
+        )));
     }
     let message = FromCoordinator::decode(message.app_metadata)?;
     let id = match &message {
@@ -220,7 +231,9 @@ fn coordinator_messages(
         .take_until(starting.cancelled().cancelled_owned())
         .map(move |message| {
             let _held = &guard;
-            message.and_then(fragment::to_worker).map_err(into_datafusion)
+            message
+                .and_then(fragment::to_worker)
+                .map_err(into_datafusion)
         })
         .boxed()
 }
@@ -270,7 +283,9 @@ impl FlightService for Door {
 
     async fn do_get(&self, request: Request<FlightTicket>) -> Result<Response<Messages>, Status> {
         let messages = self.0.get_partitions(request).await;
-        messages.map(Response::new).map_err(|error| self.0.status(error))
+        messages
+            .map(Response::new)
+            .map_err(|error| self.0.status(error))
     }
 
     async fn do_action(

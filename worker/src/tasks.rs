@@ -86,7 +86,11 @@ impl Task {
 
 impl Default for Tasks {
     fn default() -> Self {
-        let remembered = || Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(REMEMBERED);
+        let remembered = || {
+            Cache::builder()
+                .max_capacity(MAX_REMEMBERED)
+                .time_to_live(REMEMBERED)
+        };
         Self {
             inner: Arc::new(Inner {
                 tasks: Mutex::new(HashMap::new()),
@@ -139,7 +143,9 @@ impl Tasks {
             }
             None => {
                 bounded(tasks.len())?;
-                tasks.entry(id).or_insert_with(|| Task::new(Phase::Expected))
+                tasks
+                    .entry(id)
+                    .or_insert_with(|| Task::new(Phase::Expected))
             }
         };
         task.phase.send_replace(Phase::Starting);
@@ -162,7 +168,11 @@ impl Tasks {
     }
 
     /// Waits until the task runs. The token is cancelled when it is over.
-    pub async fn wait(&self, id: TaskId, timeout: Duration) -> Result<CancellationToken, WireError> {
+    pub async fn wait(
+        &self,
+        id: TaskId,
+        timeout: Duration,
+    ) -> Result<CancellationToken, WireError> {
         let (mut phase, cancel, waiting) = self.subscribe(id)?;
         let decided = phase.wait_for(|phase| matches!(phase, Phase::Running | Phase::Over(_)));
         let decided = tokio::time::timeout(timeout, decided).await;
@@ -231,7 +241,9 @@ impl Tasks {
         if !tasks.contains_key(&id) {
             bounded(tasks.len())?;
         }
-        let task = tasks.entry(id).or_insert_with(|| Task::new(Phase::Expected));
+        let task = tasks
+            .entry(id)
+            .or_insert_with(|| Task::new(Phase::Expected));
         task.waiting += 1;
         let waiting = Waiting {
             inner: Arc::clone(&self.inner),
@@ -258,7 +270,8 @@ impl Inner {
             }
         };
         if counted {
-            self.running.send_modify(|running| *running = running.saturating_sub(1));
+            self.running
+                .send_modify(|running| *running = running.saturating_sub(1));
         }
     }
 }

@@ -31,17 +31,29 @@ const LONG: &str = "select k, sum(slow(v)) from t group by k";
 async fn a_dropped_query_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     write_table(dir.path());
-    let workers = [start_worker(Config::default()).await, start_worker(Config::default()).await];
+    let workers = [
+        start_worker(Config::default()).await,
+        start_worker(Config::default()).await,
+    ];
     let urls: Vec<_> = workers.iter().map(|worker| worker.url().clone()).collect();
     let context = context(session_state(urls, 10), dir.path()).await;
-    let plan = context.sql(LONG).await.unwrap().create_physical_plan().await.unwrap();
+    let plan = context
+        .sql(LONG)
+        .await
+        .unwrap()
+        .create_physical_plan()
+        .await
+        .unwrap();
     let mut rows = execute_stream(plan, context.task_ctx()).unwrap();
     let first = tokio::time::timeout(Duration::from_millis(700), rows.next()).await;
     assert!(first.is_err(), "it should take longer");
     assert!(workers.iter().all(|worker| worker.tasks().running() > 0));
     drop(rows);
     for worker in &workers {
-        until(Duration::from_secs(2), "tasks gone", || worker.tasks().running() == 0).await;
+        until(Duration::from_secs(2), "tasks gone", || {
+            worker.tasks().running() == 0
+        })
+        .await;
     }
 }
 
@@ -49,16 +61,30 @@ async fn a_dropped_query_leaves_nothing_behind() {
 async fn a_query_can_be_cancelled_on_a_worker() {
     let dir = tempfile::tempdir().unwrap();
     write_table(dir.path());
-    let workers = [start_worker(Config::default()).await, start_worker(Config::default()).await];
+    let workers = [
+        start_worker(Config::default()).await,
+        start_worker(Config::default()).await,
+    ];
     let urls: Vec<_> = workers.iter().map(|worker| worker.url().clone()).collect();
     let context = context(session_state(urls.clone(), 10), dir.path()).await;
     let query = tokio::spawn(async move { run(&context, LONG).await });
     let worker = &workers[0];
-    until(Duration::from_secs(5), "tasks run", || worker.tasks().running() > 0).await;
+    until(Duration::from_secs(5), "tasks run", || {
+        worker.tasks().running() > 0
+    })
+    .await;
     let query_id = worker.tasks().queries()[0];
     let resolver = FlightChannelResolver::default();
-    resolver.worker(&urls[0]).unwrap().cancel_query(query_id).await.unwrap();
-    until(Duration::from_secs(2), "tasks gone", || worker.tasks().running() == 0).await;
+    resolver
+        .worker(&urls[0])
+        .unwrap()
+        .cancel_query(query_id)
+        .await
+        .unwrap();
+    until(Duration::from_secs(2), "tasks gone", || {
+        worker.tasks().running() == 0
+    })
+    .await;
     let error = wire_error(&query.await.unwrap().unwrap_err());
     assert_eq!(error.code, Code::Cancelled, "{error}");
     assert_eq!(error.node.as_deref(), Some(urls[0].as_str()));
@@ -68,7 +94,10 @@ async fn a_query_can_be_cancelled_on_a_worker() {
 async fn a_panic_fails_the_query_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     write_table(dir.path());
-    let workers = [start_worker(Config::default()).await, start_worker(Config::default()).await];
+    let workers = [
+        start_worker(Config::default()).await,
+        start_worker(Config::default()).await,
+    ];
     let urls: Vec<_> = workers.iter().map(|worker| worker.url().clone()).collect();
     let context = cluster(urls.clone(), dir.path()).await;
     for sql in [
@@ -81,11 +110,16 @@ async fn a_panic_fails_the_query_and_nothing_else() {
         assert!(error.message.contains("boom went off"), "{error}");
         let node = error.node.clone().unwrap();
         assert!(urls.iter().any(|url| url.as_str() == node), "{error}");
-        let rows = run(&context, "select k, count(*) from t group by k").await.unwrap();
+        let rows = run(&context, "select k, count(*) from t group by k")
+            .await
+            .unwrap();
         assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 17);
     }
     for worker in &workers {
-        until(Duration::from_secs(2), "tasks gone", || worker.tasks().running() == 0).await;
+        until(Duration::from_secs(2), "tasks gone", || {
+            worker.tasks().running() == 0
+        })
+        .await;
     }
 }
 
@@ -93,12 +127,18 @@ async fn a_panic_fails_the_query_and_nothing_else() {
 async fn errors_keep_their_type_through_two_stages() {
     let dir = tempfile::tempdir().unwrap();
     write_table(dir.path());
-    let workers = [start_worker(Config::default()).await, start_worker(Config::default()).await];
+    let workers = [
+        start_worker(Config::default()).await,
+        start_worker(Config::default()).await,
+    ];
     let urls: Vec<_> = workers.iter().map(|worker| worker.url().clone()).collect();
     let context = cluster(urls, dir.path()).await;
     let error = failure(&context, "select v, sum(100 / (v - v)) from t group by v").await;
     assert_eq!(error.code, Code::InvalidArgument, "{error}");
-    assert!(error.message.to_lowercase().contains("divide by zero"), "{error}");
+    assert!(
+        error.message.to_lowercase().contains("divide by zero"),
+        "{error}"
+    );
     assert!(error.node.is_some());
 
     std::fs::write(dir.path().join("2.parquet"), vec![7; 5000]).unwrap();
@@ -115,7 +155,10 @@ fn worker_in_own_runtime() -> (tokio::runtime::Runtime, Url) {
         .build()
         .unwrap();
     let worker: Worker = std::thread::scope(|scope| {
-        scope.spawn(|| runtime.block_on(start_worker(Config::default()))).join().unwrap()
+        scope
+            .spawn(|| runtime.block_on(start_worker(Config::default())))
+            .join()
+            .unwrap()
     });
     let url = worker.url().clone();
     // It is not to say goodbye.
@@ -134,7 +177,10 @@ async fn a_killed_worker_is_named_and_the_next_query_works() {
         let context = context(session_state(urls, 10), dir.path()).await;
         tokio::spawn(async move { run(&context, LONG).await })
     };
-    until(Duration::from_secs(5), "tasks run", || living.tasks().running() > 0).await;
+    until(Duration::from_secs(5), "tasks run", || {
+        living.tasks().running() > 0
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     runtime.shutdown_background();
     let start = Instant::now();
@@ -144,11 +190,21 @@ async fn a_killed_worker_is_named_and_the_next_query_works() {
     assert_eq!(error.code, Code::Unavailable, "{error}");
     assert_eq!(error.retry, RetryVerdict::Elsewhere);
     assert_eq!(error.node.as_deref(), Some(url.as_str()));
-    assert!(error.message.starts_with(&format!("worker {url} is gone: ")), "{error}");
-    until(Duration::from_secs(2), "tasks gone", || living.tasks().running() == 0).await;
+    assert!(
+        error
+            .message
+            .starts_with(&format!("worker {url} is gone: ")),
+        "{error}"
+    );
+    until(Duration::from_secs(2), "tasks gone", || {
+        living.tasks().running() == 0
+    })
+    .await;
 
     let context = cluster(vec![living.url().clone(), living.url().clone()], dir.path()).await;
-    let rows = run(&context, "select k, count(*) from t group by k").await.unwrap();
+    let rows = run(&context, "select k, count(*) from t group by k")
+        .await
+        .unwrap();
     assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 17);
 }
 
@@ -206,21 +262,36 @@ async fn a_frozen_worker_is_found_and_the_worker_frees_what_it_held() {
         let context = context(session_state(urls, 10), dir.path()).await;
         tokio::spawn(async move { run(&context, LONG).await })
     };
-    until(Duration::from_secs(5), "tasks run", || frozen.tasks().running() > 0).await;
+    until(Duration::from_secs(5), "tasks run", || {
+        frozen.tasks().running() > 0
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     freeze.store(true, Ordering::Relaxed);
     let start = Instant::now();
     let error = tokio::time::timeout(Duration::from_secs(12), query).await;
     let error = wire_error(&error.unwrap().unwrap().unwrap_err());
     println!("after {:?}: {error}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(error.code, Code::Unavailable, "{error}");
     assert_eq!(error.node.as_deref(), Some(url.as_str()));
     assert!(error.is_retryable());
-    until(Duration::from_secs(2), "tasks gone", || living.tasks().running() == 0).await;
+    until(Duration::from_secs(2), "tasks gone", || {
+        living.tasks().running() == 0
+    })
+    .await;
     // From its side, the coordinator froze.
     let gone = || frozen.tasks().running() == 0;
-    until(Duration::from_secs(10), "tasks of a silent coordinator gone", gone).await;
+    until(
+        Duration::from_secs(10),
+        "tasks of a silent coordinator gone",
+        gone,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -264,11 +335,16 @@ async fn another_protocol_version_is_refused() {
         .encode(),
     };
     let mut request = tonic::Request::new(ticket.clone());
-    request.metadata_mut().insert(names::VERSION_HEADER, "999".parse().unwrap());
+    request
+        .metadata_mut()
+        .insert(names::VERSION_HEADER, "999".parse().unwrap());
     let status = client.do_get(request).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::FailedPrecondition);
     let error = WireError::from_status(&status).unwrap();
-    assert_eq!((error.code, error.retry), (Code::VersionMismatch, RetryVerdict::Elsewhere));
+    assert_eq!(
+        (error.code, error.retry),
+        (Code::VersionMismatch, RetryVerdict::Elsewhere)
+    );
     assert!(error.message.contains("999"), "{error}");
     assert_eq!(error.node.as_deref(), Some(worker.url().as_str()));
 
@@ -278,9 +354,14 @@ async fn another_protocol_version_is_refused() {
 
     let messages = futures::stream::iter([FlightData::default()]);
     let mut request = tonic::Request::new(messages);
-    request.metadata_mut().insert(names::VERSION_HEADER, "2000000".parse().unwrap());
+    request
+        .metadata_mut()
+        .insert(names::VERSION_HEADER, "2000000".parse().unwrap());
     let status = client.do_exchange(request).await.unwrap_err();
-    assert_eq!(WireError::from_status(&status).unwrap().code, Code::VersionMismatch);
+    assert_eq!(
+        WireError::from_status(&status).unwrap().code,
+        Code::VersionMismatch
+    );
 }
 
 #[tokio::test]
@@ -297,10 +378,17 @@ async fn malformed_calls_are_refused() {
     for ticket in [&b""[..], b"\xff\xff\xff", b"hello"] {
         let status = client.do_get(stamped(ticket)).await.unwrap_err();
         let error = WireError::from_status(&status).unwrap();
-        assert!(matches!(error.code, Code::InvalidArgument | Code::VersionMismatch), "{error}");
+        assert!(
+            matches!(error.code, Code::InvalidArgument | Code::VersionMismatch),
+            "{error}"
+        );
     }
     let descriptor = FlightDescriptor::new_cmd(names::FRAGMENT_COMMAND);
-    let bodies = [vec![], vec![1, 2, 3], FromCoordinator::WorkUnitEnd.encode().to_vec()];
+    let bodies = [
+        vec![],
+        vec![1, 2, 3],
+        FromCoordinator::WorkUnitEnd.encode().to_vec(),
+    ];
     for body in bodies {
         let message = FlightData::new()
             .with_descriptor(descriptor.clone())
@@ -308,7 +396,10 @@ async fn malformed_calls_are_refused() {
         let mut request = tonic::Request::new(futures::stream::iter([message]));
         version::stamp(request.metadata_mut());
         let status = client.do_exchange(request).await.unwrap_err();
-        assert_eq!(WireError::from_status(&status).unwrap().code, Code::InvalidArgument);
+        assert_eq!(
+            WireError::from_status(&status).unwrap().code,
+            Code::InvalidArgument
+        );
     }
     assert_eq!(worker.tasks().running(), 0);
 }
@@ -342,8 +433,15 @@ async fn partitions_of_an_aborted_task_are_refused_with_its_reason() {
         .with_app_metadata(abort.encode());
     let mut request = tonic::Request::new(futures::stream::iter([message]));
     version::stamp(request.metadata_mut());
-    raw_client(&worker).await.do_exchange(request).await.unwrap_err();
-    let told = tokio::time::timeout(Duration::from_secs(2), asked).await.unwrap().unwrap();
+    raw_client(&worker)
+        .await
+        .do_exchange(request)
+        .await
+        .unwrap_err();
+    let told = tokio::time::timeout(Duration::from_secs(2), asked)
+        .await
+        .unwrap()
+        .unwrap();
     let told = WireError::from_status(&told).unwrap();
     assert_eq!((told.code, told.message), (error.code, error.message));
 }

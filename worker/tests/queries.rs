@@ -15,7 +15,10 @@ use datafusion_distributed::{
 use futures::StreamExt;
 use inshore_proto::error::Code;
 use inshore_worker::Config;
-use support::{cluster, context, failure, session_state, set_compression, start_worker, text, until, write_table};
+use support::{
+    cluster, context, failure, session_state, set_compression, start_worker, text, until,
+    write_table,
+};
 
 const QUERIES: [&str; 6] = [
     "select k, count(*) c, sum(v) s, min(s) from t group by k order by k",
@@ -29,7 +32,10 @@ const QUERIES: [&str; 6] = [
 async fn single_node(dir: &std::path::Path) -> SessionContext {
     let context = SessionContext::new();
     let options = datafusion::prelude::ParquetReadOptions::default();
-    context.register_parquet("t", dir.to_str().unwrap(), options).await.unwrap();
+    context
+        .register_parquet("t", dir.to_str().unwrap(), options)
+        .await
+        .unwrap();
     context
 }
 
@@ -37,7 +43,10 @@ async fn single_node(dir: &std::path::Path) -> SessionContext {
 async fn answers_are_those_of_a_single_node() {
     let dir = tempfile::tempdir().unwrap();
     write_table(dir.path());
-    let workers = [start_worker(Config::default()).await, start_worker(Config::default()).await];
+    let workers = [
+        start_worker(Config::default()).await,
+        start_worker(Config::default()).await,
+    ];
     let urls: Vec<_> = workers.iter().map(|worker| worker.url().clone()).collect();
     let expected = single_node(dir.path()).await;
     for collect_metrics in [true, false] {
@@ -46,14 +55,27 @@ async fn answers_are_those_of_a_single_node() {
             .unwrap();
         let distributed = context(state, dir.path()).await;
         for sql in QUERIES {
-            let plan = distributed.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
+            let plan = distributed
+                .sql(sql)
+                .await
+                .unwrap()
+                .create_physical_plan()
+                .await
+                .unwrap();
             let shown = displayable(plan.as_ref()).indent(true).to_string();
             assert!(shown.contains("Network"), "not distributed: {shown}");
-            assert_eq!(text(&distributed, sql).await, text(&expected, sql).await, "{sql}");
+            assert_eq!(
+                text(&distributed, sql).await,
+                text(&expected, sql).await,
+                "{sql}"
+            );
         }
     }
     for worker in &workers {
-        until(Duration::from_secs(2), "tasks gone", || worker.tasks().running() == 0).await;
+        until(Duration::from_secs(2), "tasks gone", || {
+            worker.tasks().running() == 0
+        })
+        .await;
         assert!(worker.load().bytes_sent > 0);
         let reserved = || worker.load().memory_reserved_bytes == 0;
         until(Duration::from_secs(2), "memory given back", reserved).await;
@@ -64,21 +86,39 @@ async fn answers_are_those_of_a_single_node() {
 async fn metrics_of_workers_reach_the_plan() {
     let dir = tempfile::tempdir().unwrap();
     write_table(dir.path());
-    let workers = [start_worker(Config::default()).await, start_worker(Config::default()).await];
+    let workers = [
+        start_worker(Config::default()).await,
+        start_worker(Config::default()).await,
+    ];
     let urls = workers.iter().map(|worker| worker.url().clone()).collect();
     let context = cluster(urls, dir.path()).await;
-    let plan = context.sql(QUERIES[0]).await.unwrap().create_physical_plan().await.unwrap();
+    let plan = context
+        .sql(QUERIES[0])
+        .await
+        .unwrap()
+        .create_physical_plan()
+        .await
+        .unwrap();
     let mut rows = execute_stream(Arc::clone(&plan), context.task_ctx()).unwrap();
     while let Some(batch) = rows.next().await {
         batch.unwrap();
     }
     let rewritten =
         rewrite_distributed_plan_with_metrics(plan, DistributedMetricsFormat::Aggregated);
-    let rewritten = tokio::time::timeout(Duration::from_secs(5), rewritten).await.unwrap().unwrap();
+    let rewritten = tokio::time::timeout(Duration::from_secs(5), rewritten)
+        .await
+        .unwrap()
+        .unwrap();
     let shown = display_plan_ascii(rewritten.as_ref(), true);
-    for figure in ["output_rows=4.00 K", "bytes_transferred=", "msg_count=", "network_latency_p50=",
-        "network_latency_max=", "bytes_scanned=", "plan_executed_at"]
-    {
+    for figure in [
+        "output_rows=4.00 K",
+        "bytes_transferred=",
+        "msg_count=",
+        "network_latency_p50=",
+        "network_latency_max=",
+        "bytes_scanned=",
+        "plan_executed_at",
+    ] {
         assert!(shown.contains(figure), "{figure} is missing in\n{shown}");
     }
 }
@@ -114,7 +154,10 @@ async fn batches_larger_than_a_message_pass() {
 async fn a_plan_larger_than_a_message_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     write_table(dir.path());
-    let workers = [start_worker(Config::default()).await, start_worker(Config::default()).await];
+    let workers = [
+        start_worker(Config::default()).await,
+        start_worker(Config::default()).await,
+    ];
     let urls = workers.iter().map(|worker| worker.url().clone()).collect();
     let context = cluster(urls, dir.path()).await;
     let literal = "x".repeat(70 << 20);
@@ -122,15 +165,25 @@ async fn a_plan_larger_than_a_message_is_refused_at_once() {
     let start = std::time::Instant::now();
     let error = failure(&context, &sql).await;
     assert_eq!(error.code, Code::ResourceExhausted, "{error}");
-    assert!(error.message.starts_with("the plan of stage 1 task"), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    assert!(
+        error.message.starts_with("the plan of stage 1 task"),
+        "{error}"
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_small_budget_does_not_block() {
     let dir = tempfile::tempdir().unwrap();
     write_table(dir.path());
-    let workers = [start_worker(Config::default()).await, start_worker(Config::default()).await];
+    let workers = [
+        start_worker(Config::default()).await,
+        start_worker(Config::default()).await,
+    ];
     let urls: Vec<_> = workers.iter().map(|worker| worker.url().clone()).collect();
     let state = session_state(urls, 50)
         .with_distributed_worker_connection_buffer_budget_bytes(1)
@@ -147,7 +200,10 @@ async fn a_small_budget_does_not_block() {
 async fn many_queries_at_once() {
     let dir = tempfile::tempdir().unwrap();
     write_table(dir.path());
-    let workers = [start_worker(Config::default()).await, start_worker(Config::default()).await];
+    let workers = [
+        start_worker(Config::default()).await,
+        start_worker(Config::default()).await,
+    ];
     let urls: Vec<_> = workers.iter().map(|worker| worker.url().clone()).collect();
     let context = Arc::new(cluster(urls, dir.path()).await);
     let expected = text(&single_node(dir.path()).await, QUERIES[2]).await;
@@ -160,6 +216,9 @@ async fn many_queries_at_once() {
         assert_eq!(answer.unwrap(), expected);
     }
     for worker in &workers {
-        until(Duration::from_secs(2), "tasks gone", || worker.tasks().running() == 0).await;
+        until(Duration::from_secs(2), "tasks gone", || {
+            worker.tasks().running() == 0
+        })
+        .await;
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
@@ -29,6 +28,9 @@ pub const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 /// whose readers wait starve those that the readers wait for.
 pub const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
+/// Largest HTTP/2 frame accepted, in bytes. Batches come in fewer of them than by default (16 KiB).
+pub const MAX_FRAME_BYTES: u32 = 256 << 10;
+
 /// Calls under way on one connection. Each running task of a node holds one, so a small bound
 /// would let queries wait for each other.
 pub const MAX_CONCURRENT_CALLS: u32 = 16 * 1024;
@@ -49,20 +51,27 @@ pub type OnUnreachable = dyn Fn(&Url) + Send + Sync;
 /// The connections of one node to others.
 #[derive(Default)]
 pub struct Channels {
-    open: Mutex<HashMap<Url, Open>>,
+    pool: Mutex<Pool>,
     on_unreachable: Option<Box<OnUnreachable>>,
+}
+
+#[derive(Default)]
+struct Pool {
+    open: HashMap<Url, Open>,
+    /// Counts how often a connection was asked for.
+    uses: u64,
 }
 
 struct Open {
     channel: Channel,
-    /// Value of a counter when it was last asked for.
+    /// The count when this one was last asked for.
     last_use: u64,
 }
 
 impl fmt::Debug for Channels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channels")
-            .field("open", &self.open.lock().len())
+            .field("open", &self.pool.lock().open.len())
             .finish_non_exhaustive()
     }
 }
@@ -78,7 +87,7 @@ impl Channels {
 
     /// A Flight client for a node. The connection is made by the first call, and again by the next
     /// call after it broke.
-    pub fn client(self: &Arc<Self>, url: &Url) -> Result<FlightServiceClient<Channel>, WireError> {
+    pub fn client(&self, url: &Url) -> Result<FlightServiceClient<Channel>, WireError> {
         Ok(FlightServiceClient::new(self.channel(url)?)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES))
@@ -86,30 +95,31 @@ impl Channels {
 
     /// The connection to a node.
     pub fn channel(&self, url: &Url) -> Result<Channel, WireError> {
-        let mut open = self.open.lock();
-        let now = open.values().map(|entry| entry.last_use).max().unwrap_or(0) + 1;
-        if let Some(entry) = open.get_mut(url) {
+        let mut pool = self.pool.lock();
+        pool.uses += 1;
+        let now = pool.uses;
+        if let Some(entry) = pool.open.get_mut(url) {
             entry.last_use = now;
             return Ok(entry.channel.clone());
         }
         let channel = endpoint(url)?.connect_lazy();
-        if open.len() >= MAX_CONNECTIONS {
-            let oldest = open.iter().min_by_key(|(_, entry)| entry.last_use);
+        if pool.open.len() >= MAX_CONNECTIONS {
+            let oldest = pool.open.iter().min_by_key(|(_, entry)| entry.last_use);
             if let Some(url) = oldest.map(|(url, _)| url.clone()) {
-                open.remove(&url);
+                pool.open.remove(&url);
             }
         }
         let entry = Open {
             channel: channel.clone(),
             last_use: now,
         };
-        open.insert(url.clone(), entry);
+        pool.open.insert(url.clone(), entry);
         Ok(channel)
     }
 
     /// Forgets the connection to a node that turned out to be gone.
     pub fn unreachable(&self, url: &Url) {
-        self.open.lock().remove(url);
+        self.pool.lock().open.remove(url);
         if let Some(listener) = &self.on_unreachable {
             listener(url);
         }
@@ -139,5 +149,6 @@ fn endpoint(url: &Url) -> Result<Endpoint, WireError> {
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
         .http2_max_header_list_size(MAX_HEADER_BYTES))
 }

@@ -175,9 +175,13 @@ fn view_bytes(array: &ArrayRef) -> usize {
         DataType::Struct(_) => array.as_struct().columns().iter().map(view_bytes).sum(),
         DataType::List(_) => view_bytes(array.as_list::<i32>().values()),
         DataType::LargeList(_) => view_bytes(array.as_list::<i64>().values()),
-        DataType::Map(..) => {
-            array.as_map().entries().columns().iter().map(view_bytes).sum()
-        }
+        DataType::Map(..) => array
+            .as_map()
+            .entries()
+            .columns()
+            .iter()
+            .map(view_bytes)
+            .sum(),
         _ => 0,
     }
 }
@@ -201,7 +205,11 @@ fn compacted_array(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
             let array = array.as_struct();
             let columns = array.columns().iter().map(compacted_array);
             let columns = columns.collect::<Result<Vec<_>, _>>()?;
-            Arc::new(StructArray::try_new(fields.clone(), columns, array.nulls().cloned())?)
+            Arc::new(StructArray::try_new(
+                fields.clone(),
+                columns,
+                array.nulls().cloned(),
+            )?)
         }
         DataType::List(field) if holds_views(field.data_type()) => {
             compacted_list(array.as_list::<i32>(), field)?
@@ -214,7 +222,13 @@ fn compacted_array(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
             let entries: ArrayRef = Arc::new(array.entries().clone());
             let (offsets, entries) = compacted_items(array.offsets(), &entries)?;
             let (entries, nulls) = (entries.as_struct().clone(), array.nulls().cloned());
-            Arc::new(MapArray::try_new(field.clone(), offsets, entries, nulls, *ordered)?)
+            Arc::new(MapArray::try_new(
+                field.clone(),
+                offsets,
+                entries,
+                nulls,
+                *ordered,
+            )?)
         }
         _ => Arc::clone(array),
     })
@@ -226,7 +240,12 @@ fn compacted_list<O: OffsetSizeTrait>(
 ) -> Result<ArrayRef, ArrowError> {
     let (offsets, values) = compacted_items(array.offsets(), array.values())?;
     let nulls = array.nulls().cloned();
-    Ok(Arc::new(GenericListArray::try_new(field.clone(), offsets, values, nulls)?))
+    Ok(Arc::new(GenericListArray::try_new(
+        field.clone(),
+        offsets,
+        values,
+        nulls,
+    )?))
 }
 
 /// The items of lists without those of lists before and after, which a slice keeps.
@@ -238,7 +257,10 @@ fn compacted_items<O: OffsetSizeTrait>(
         return Ok((offsets.clone(), Arc::clone(items)));
     };
     let held = items.slice(first.as_usize(), last.as_usize() - first.as_usize());
-    let shifted = offsets.iter().map(|offset| *offset - *first).collect::<Vec<_>>();
+    let shifted = offsets
+        .iter()
+        .map(|offset| *offset - *first)
+        .collect::<Vec<_>>();
     Ok((OffsetBuffer::new(shifted.into()), compacted_array(&held)?))
 }
 

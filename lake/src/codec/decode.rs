@@ -1,6 +1,6 @@
 //! From bytes to a scan. Every reference is checked: the bytes come over a network.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -134,6 +134,8 @@ fn source(scan: &m::Scan, exprs: &Exprs<'_>) -> Result<Arc<dyn FileSource>> {
         columns: Arc::new(TableColumns {
             arrow: Arc::clone(exprs.schema),
             fields,
+            // Planning is over.
+            unmapped: HashSet::new(),
         }),
         rules,
         counts: PlanCounts {

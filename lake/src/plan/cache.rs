@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use iceberg::io::FileIO;
-use iceberg::spec::{Manifest, ManifestFile, ManifestList, SnapshotRef};
+use iceberg::spec::{FormatVersion, Manifest, ManifestFile, ManifestList, SnapshotRef};
 use iceberg::table::Table;
 use moka::future::Cache;
 
@@ -15,6 +16,9 @@ use crate::{Error, Result};
 
 /// Default bound of the cache.
 pub const DEFAULT_CAPACITY_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Name of a field that manifest lists have since version 2.
+const SEQUENCE_NUMBER: &[u8] = b"sequence_number";
 
 #[derive(Clone, Debug)]
 enum Cached {
@@ -66,11 +70,10 @@ impl ManifestCache {
         // numbers), and a table may be upgraded without a new snapshot.
         let version = table.metadata().format_version();
         let key: Arc<str> = Arc::from(format!("{version}:{path}"));
-        let reader = table.manifest_list_reader(snapshot);
         let loaded = self
             .cache
             .try_get_with(key, async {
-                let list = guarded(&path, async move { reader.load().await }).await?;
+                let list = load_list(table.file_io(), snapshot, &path, version).await?;
                 let weight: usize = list
                     .entries()
                     .iter()
@@ -118,19 +121,9 @@ async fn load_manifest(
     path: &Arc<str>,
 ) -> Result<DecodedManifest> {
     if file.key_metadata.is_some() {
-        return Err(Error::Unsupported {
-            table: path.to_string(),
-            what: "the encrypted manifest".to_string(),
-            why: "encrypted tables are not supported".to_string(),
-        });
+        return Err(encrypted(path, "manifest"));
     }
-    let input = file_io
-        .new_input(path.as_ref())
-        .map_err(|error| Error::from_iceberg(path, &error))?;
-    let bytes = input
-        .read()
-        .await
-        .map_err(|error| Error::from_iceberg(path, &error))?;
+    let bytes = read(file_io, path).await?;
     let (file, path) = (file.clone(), Arc::clone(path));
     let name = Arc::clone(&path);
     // Decoding is work for a CPU, and on garbage it may panic: both are kept off this task.
@@ -143,16 +136,50 @@ async fn load_manifest(
     decoded.map_err(|_| broken(&name))?
 }
 
-/// Runs a load in a task of its own, so that a panic on garbage is an error of this file.
-async fn guarded<T, F>(path: &Arc<str>, load: F) -> Result<T>
-where
-    T: Send + 'static,
-    F: Future<Output = iceberg::Result<T>> + Send + 'static,
-{
-    match tokio::spawn(load).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Error::from_iceberg(path, &error)),
-        Err(_) => Err(broken(path)),
+async fn load_list(
+    file_io: &FileIO,
+    snapshot: &SnapshotRef,
+    path: &Arc<str>,
+    table_version: FormatVersion,
+) -> Result<ManifestList> {
+    if snapshot.encryption_key_id().is_some() {
+        return Err(encrypted(path, "manifest list"));
+    }
+    let bytes = read(file_io, path).await?;
+    let name = Arc::clone(path);
+    let decoded = tokio::task::spawn_blocking(move || {
+        // A list written before the table was upgraded keeps the form of version 1, which has no
+        // sequence numbers; the header holds the names of the fields as plain text.
+        let sequence_numbers = bytes
+            .windows(SEQUENCE_NUMBER.len())
+            .any(|window| window == SEQUENCE_NUMBER);
+        let version = if sequence_numbers {
+            table_version
+        } else {
+            FormatVersion::V1
+        };
+        ManifestList::parse_with_version(&bytes, version)
+            .map_err(|error| Error::from_iceberg(&name, &error))
+    })
+    .await;
+    decoded.map_err(|_| broken(path))?
+}
+
+async fn read(file_io: &FileIO, path: &str) -> Result<Bytes> {
+    let input = file_io
+        .new_input(path)
+        .map_err(|error| Error::from_iceberg(path, &error))?;
+    input
+        .read()
+        .await
+        .map_err(|error| Error::from_iceberg(path, &error))
+}
+
+fn encrypted(path: &str, what: &str) -> Error {
+    Error::Unsupported {
+        table: path.to_string(),
+        what: format!("the encrypted {what}"),
+        why: "encrypted tables are not supported".to_string(),
     }
 }
 

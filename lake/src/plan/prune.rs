@@ -32,7 +32,7 @@ use iceberg::transform::create_transform_function;
 use uuid::Uuid;
 
 use super::bounds::{lower_bound, promotes, source_range, upper_bound};
-use super::manifest::{DecodedManifest, PartitionColumn, scalars_to_array};
+use super::manifest::{ColumnMetrics, DecodedManifest, PartitionColumn, scalars_to_array};
 use crate::scan::schema::TableColumns;
 
 /// A filter, made ready for pruning.
@@ -133,7 +133,7 @@ impl FileStatistics<'_> {
     }
 
     fn entry_bound(&self, id: i32, data_type: &DataType, side: Side) -> Option<ArrayRef> {
-        let metrics = self.manifest.columns.get(&id)?;
+        let metrics = self.metrics(id)?;
         let array = match side {
             Side::Lower => metrics.lower.as_ref()?,
             Side::Upper => metrics.upper.as_ref()?,
@@ -143,6 +143,13 @@ impl FileStatistics<'_> {
             return without_nan(&array, &metrics.nan_counts);
         }
         Some(array)
+    }
+
+    fn metrics(&self, id: i32) -> Option<&ColumnMetrics> {
+        if self.pruner.columns.unmapped.contains(&id) {
+            return None;
+        }
+        self.manifest.columns.get(&id)
     }
 
     fn partitions_of(&self, id: i32) -> impl Iterator<Item = &PartitionColumn> {
@@ -168,7 +175,7 @@ impl PruningStatistics for FileStatistics<'_> {
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
         let (id, _) = self.pruner.column(column)?;
-        let counts = self.manifest.columns.get(&id).map(|m| &m.null_counts);
+        let counts = self.metrics(id).map(|m| &m.null_counts);
         // Every transform but void turns NULL into NULL and a value into a value.
         let partition = self
             .partitions_of(id)

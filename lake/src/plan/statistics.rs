@@ -69,7 +69,8 @@ fn column_range(
         let scalar = ScalarValue::try_from_array(array.as_ref()?, entry).ok()?;
         (!scalar.is_null()).then_some(scalar)
     };
-    if let Some(metrics) = manifest.columns.get(&field.id) {
+    let metrics = manifest.columns.get(&field.id);
+    if let Some(metrics) = metrics.filter(|_| !columns.unmapped.contains(&field.id)) {
         range.nulls = count(&metrics.null_counts, entry);
         range.disk_bytes = count(&metrics.sizes, entry);
         let may_hold_nan = data_type.is_floating() && count(&metrics.nan_counts, entry) != Some(0);

@@ -42,6 +42,9 @@ extensions_options! {
         pub target_piece_bytes: u64, default = 64 * 1024 * 1024
         /// Pieces are not made smaller than this to have more of them, in bytes.
         pub least_piece_bytes: u64, default = 8 * 1024 * 1024
+        /// A scan has at least this many partitions, empty ones if need be. A plan over a single
+        /// partition lacks the exchanges that make it distributable.
+        pub min_partitions: usize, default = 1
         /// Statistics are attached to single files up to this number of files times columns; they
         /// let dynamic filters skip files.
         pub file_statistics_max: usize, default = 500_000

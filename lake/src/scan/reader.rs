@@ -13,7 +13,7 @@ use datafusion::execution::cache::cache_manager::{CachedFileMetadataEntry, FileM
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use object_store::{ObjectMeta, ObjectStore};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::arrow::ARROW_SCHEMA_META_KEY;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetObjectReader};
@@ -55,14 +55,17 @@ impl ParquetFileReaderFactory for FileReaderFactory {
         _metadata_size_hint: Option<usize>,
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        let whole = file.range.is_none();
         let meta = file.object_meta;
         let metrics = ParquetFileMetrics::new(partition, meta.location.as_ref(), metrics);
         let inner = ParquetObjectReader::new(Arc::clone(&self.store), meta.location.clone())
             .with_file_size(meta.size);
         Ok(Box::new(FileReader {
             inner,
+            store: Arc::clone(&self.store),
             metrics,
             meta,
+            whole,
             footers: Arc::clone(&self.footers),
         }))
     }
@@ -70,8 +73,11 @@ impl ParquetFileReaderFactory for FileReaderFactory {
 
 struct FileReader {
     inner: ParquetObjectReader,
+    store: Arc<dyn ObjectStore>,
     metrics: ParquetFileMetrics,
     meta: ObjectMeta,
+    /// Whether the whole file is read, not a range of it.
+    whole: bool,
     footers: Arc<dyn FileMetadataCache>,
 }
 
@@ -103,13 +109,10 @@ impl AsyncFileReader for FileReader {
             if let Some(cached) = self.cached() {
                 return Ok(cached);
             }
-            let size = self.meta.size;
-            let metadata = ParquetMetaDataReader::new()
-                .with_page_index_policy(PageIndexPolicy::Skip)
-                .with_prefetch_hint(Some(FOOTER_READ_BYTES))
-                .load_and_finish(&mut *self, size)
-                .await?;
-            check(&metadata, size)?;
+            let metadata = match self.load(self.meta.size).await {
+                Ok(metadata) => metadata,
+                Err(error) => self.load_by_actual_size(error).await?,
+            };
             let metadata = Arc::new(without_arrow_schema(metadata));
             let entry = CachedFileMetadataEntry::new(
                 self.meta.clone(),
@@ -123,6 +126,37 @@ impl AsyncFileReader for FileReader {
 }
 
 impl FileReader {
+    async fn load(&mut self, size: u64) -> parquet::errors::Result<ParquetMetaData> {
+        let metadata = ParquetMetaDataReader::new()
+            .with_page_index_policy(PageIndexPolicy::Skip)
+            .with_prefetch_hint(Some(FOOTER_READ_BYTES))
+            .load_and_finish(&mut *self, size)
+            .await?;
+        check(&metadata, size)?;
+        Ok(metadata)
+    }
+
+    /// Some writers put a wrong file size into the manifest. A file that is read as a whole can be
+    /// read all the same; pieces of it were cut by the wrong size, and would miss row groups.
+    async fn load_by_actual_size(
+        &mut self,
+        error: ParquetError,
+    ) -> parquet::errors::Result<ParquetMetaData> {
+        let Ok(actual) = self.store.head(&self.meta.location).await else {
+            return Err(error);
+        };
+        if actual.size == self.meta.size {
+            return Err(error);
+        }
+        if !self.whole {
+            return Err(ParquetError::General(format!(
+                "it has {} bytes, but the manifest says {}",
+                actual.size, self.meta.size
+            )));
+        }
+        self.load(actual.size).await
+    }
+
     fn cached(&self) -> Option<Arc<ParquetMetaData>> {
         let entry = self.footers.get(&self.meta.location)?;
         if !entry.is_valid_for(&self.meta) {

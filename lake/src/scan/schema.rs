@@ -3,14 +3,14 @@
 //! Ids stay out of the Arrow schema on purpose: field metadata takes part in type equality, so two
 //! tables with the same nested column would no longer be comparable, and clients would see it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{
     DataType, Field, FieldRef, Fields, Schema as ArrowSchema, SchemaRef, TimeUnit,
 };
 use datafusion::common::ScalarValue;
-use iceberg::spec::{Literal, NestedField, PrimitiveType, Schema, StructType, Type};
+use iceberg::spec::{Literal, NameMapping, NestedField, PrimitiveType, Schema, StructType, Type};
 
 use crate::plan::bounds::literal_to_scalar;
 use crate::{Error, Result};
@@ -36,6 +36,9 @@ pub struct TableColumns {
     pub arrow: SchemaRef,
     /// One for each Arrow field, in the same order.
     pub fields: Vec<TableField>,
+    /// Field ids of columns that the table's name mapping leaves out. Files without field ids read
+    /// as NULL there whatever the manifest counts, so its metrics say nothing about them.
+    pub unmapped: HashSet<i32>,
 }
 
 impl TableColumns {
@@ -54,7 +57,20 @@ impl TableColumns {
         Ok(Self {
             arrow: Arc::new(ArrowSchema::new(arrow)),
             fields,
+            unmapped: HashSet::new(),
         })
+    }
+
+    /// Notes the columns that a name mapping leaves out; see [`Self::unmapped`].
+    pub fn with_name_mapping(mut self, mapping: &NameMapping) -> Self {
+        let mapped: HashSet<i32> = mapping
+            .fields()
+            .iter()
+            .filter_map(|field| field.field_id())
+            .collect();
+        let ids = self.fields.iter().map(|field| field.id);
+        self.unmapped = ids.filter(|id| !mapped.contains(id)).collect();
+        self
     }
 
     /// Index of the top-level column with this field id.

@@ -107,9 +107,10 @@ pub fn balance(pieces: Vec<PartitionedFile>, count: usize) -> Vec<Vec<Partitione
     bins
 }
 
-/// File groups of a scan: at most `partitions`, none empty, but always one.
-pub fn groups(pieces: Vec<PartitionedFile>, partitions: usize) -> Vec<FileGroup> {
-    let count = partitions.min(pieces.len()).max(1);
+/// File groups of a scan: one for each piece, up to `partitions`, but at least `least` (which
+/// leaves some empty) and always one.
+pub fn groups(pieces: Vec<PartitionedFile>, partitions: usize, least: usize) -> Vec<FileGroup> {
+    let count = partitions.min(pieces.len()).max(least).max(1);
     balance(pieces, count)
         .into_iter()
         .map(FileGroup::new)

@@ -275,6 +275,15 @@ fn decimal(value: i128, scale: i8) -> String {
     }
 }
 
+/// An expected value as results are written: JSON with sorted keys.
+pub fn normal(ty: &str, value: &Option<String>) -> Option<String> {
+    let value = value.as_ref()?;
+    Some(match ty {
+        "list" | "map" | "struct" => serde_json::from_str::<Value>(value).unwrap().to_string(),
+        _ => value.clone(),
+    })
+}
+
 /// Whether two values of one type are equal.
 pub fn same(ty: &str, expected: &Option<String>, found: &Option<String>) -> bool {
     let (Some(expected), Some(found)) = (expected, found) else {

@@ -17,7 +17,7 @@ use inshore_lake::table::IcebergTable;
 use inshore_lake::{Error, TableName};
 use serde_json::Value;
 
-use crate::expected::{Case, cases, rows, same};
+use crate::expected::{Case, cases, normal, rows, same};
 use crate::relocate::Moved;
 
 /// Where the locations inside the tables point.
@@ -50,6 +50,22 @@ const KNOWN: &[(&str, &str)] = &[
     (
         "types.nan_and_infinity/between",
         "DataFusion compares floats by IEEE 754 total order: -0.0 >= 0 is false",
+    ),
+    (
+        "iceberg_v1_deprecated/",
+        "iceberg-rust does not parse snapshots that list manifests themselves",
+    ),
+    (
+        "equality_delete_cross_partition/",
+        "iceberg-rust does not parse this metadata",
+    ),
+    (
+        "equality_delete_extra_column/",
+        "iceberg-rust does not parse this metadata",
+    ),
+    (
+        "timestamptz_ns/",
+        "iceberg-rust does not parse this metadata",
     ),
 ];
 
@@ -150,12 +166,20 @@ fn compare(case: &Case, mut found: Vec<Vec<Option<String>>>) -> Option<String> {
     let Some(expected) = &case.rows else {
         return (case.key("expect") == Some("error")).then(|| "should have failed".to_string());
     };
-    let mut expected = expected.clone();
+    let types = case.types();
+    let mut expected: Vec<Vec<Option<String>>> = expected
+        .iter()
+        .map(|row| {
+            row.iter()
+                .zip(&types)
+                .map(|(v, ty)| normal(ty, v))
+                .collect()
+        })
+        .collect();
     if !case.sql.to_uppercase().contains("ORDER BY") {
         expected.sort();
         found.sort();
     }
-    let types = case.types();
     let equal = expected.len() == found.len()
         && expected.iter().zip(&found).all(|(a, b)| {
             a.len() == b.len()
@@ -225,12 +249,20 @@ async fn tables_of_other_writers_give_the_expected_rows() {
                     refused += 1;
                     continue;
                 }
+                Err(_) if known(&id).is_some() => {
+                    listed += 1;
+                    continue;
+                }
                 Err(error) => {
                     wrong.push(format!("{id}: {error}"));
                     continue;
                 }
             };
             for mode in [Mode::Pruned, Mode::Unpruned, Mode::Late] {
+                // Its data files do not exist: only pruning answers.
+                if name == "generated_bounds" && mode == Mode::Unpruned {
+                    continue;
+                }
                 let problem = match oracle.run(table, &case, mode).await {
                     Ok(found) => compare(&case, found),
                     Err(_) if case.key("expect").is_some() => None,

@@ -37,7 +37,8 @@ pub fn write_table(dir: &Path) {
         let keys = Int64Array::from_iter_values((0..ROWS_PER_FILE).map(|row| (base + row) % 17));
         let values = Int64Array::from_iter_values((0..ROWS_PER_FILE).map(|row| base + row));
         let texts = StringArray::from_iter_values(
-            (0..ROWS_PER_FILE).map(|row| format!("a text that is too long to be inlined {}", base + row)),
+            (0..ROWS_PER_FILE)
+                .map(|row| format!("a text that is too long to be inlined {}", base + row)),
         );
         let batch = RecordBatch::try_from_iter([
             ("k", Arc::new(keys) as ArrayRef),
@@ -90,10 +91,7 @@ impl ScalarUDFImpl for Effect {
 
 /// `boom(x)` panics, `slow(x)` takes 50 ms per batch.
 pub fn functions() -> Vec<ScalarUDF> {
-    vec![
-        Effect::udf("boom"),
-        Effect::udf("slow"),
-    ]
+    vec![Effect::udf("boom"), Effect::udf("slow")]
 }
 
 /// The session of a task.
@@ -110,7 +108,13 @@ pub async fn task_session(context: WorkerQueryContext) -> Result<SessionState> {
 /// Starts a worker without a coordinator.
 pub async fn start_worker(config: Config) -> Worker {
     let listener = config.bind().await.unwrap();
-    Worker::start(config, listener, task_session, Arc::new(RuntimeEnv::default())).unwrap()
+    Worker::start(
+        config,
+        listener,
+        task_session,
+        Arc::new(RuntimeEnv::default()),
+    )
+    .unwrap()
 }
 
 /// The workers of a query.
@@ -143,7 +147,10 @@ pub fn session_state(urls: Vec<Url>, batch_size: usize) -> SessionStateBuilder {
 /// Sets the compression of exchanges; the setter of datafusion-distributed is in its `grpc` feature.
 pub fn set_compression(state: &mut SessionStateBuilder, name: &str) {
     let config = state.config().get_or_insert_default();
-    config.options_mut().set("distributed.compression", name).unwrap();
+    config
+        .options_mut()
+        .set("distributed.compression", name)
+        .unwrap();
 }
 
 /// A context over [`session_state`] with the test table.

@@ -1,0 +1,161 @@
+//! The interactive shell: lines edited with history and completion, statements that may span
+//! lines, and backslash commands in the spirit of psql.
+
+mod helper;
+mod meta;
+
+use std::path::PathBuf;
+
+use rustyline::error::ReadlineError;
+use rustyline::history::DefaultHistory;
+use rustyline::{CompletionType, Config, Editor};
+use tokio::runtime::Handle;
+
+use self::helper::ShellHelper;
+use crate::args::Format;
+use crate::client::Client;
+use crate::failure::{Failure, describe, say};
+use crate::output::Output;
+use crate::runner::{Manner, Runner, Stop};
+use crate::statements::{self, Statement};
+
+const HISTORY_LINES: usize = 10_000;
+
+/// The shell's state.
+pub struct Shell {
+    client: std::sync::Arc<Client>,
+    runner: Runner,
+    output: Output,
+    manner: Manner,
+    runtime: Handle,
+}
+
+/// What the shell does after a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Go,
+    Quit,
+}
+
+impl Shell {
+    /// A shell on a client.
+    pub fn new(client: Client, runner: Runner, output: Output, runtime: Handle) -> Self {
+        let manner = Manner {
+            interactive: true,
+            timing: true,
+            origin: None,
+        };
+        Self {
+            client: client.into(),
+            runner,
+            output,
+            manner,
+            runtime,
+        }
+    }
+
+    /// Runs one statement; `false` when it failed.
+    fn statement(&mut self, statement: &Statement) -> Result<bool, Failure> {
+        let run = self
+            .runner
+            .run(&self.client, statement, &mut self.output, &self.manner);
+        match self.runtime.block_on(run) {
+            Ok(()) => Ok(true),
+            Err(Stop::Failed | Stop::Cancelled) => Ok(false),
+            Err(Stop::OutputClosed) => Err(Failure::OutputClosed),
+        }
+    }
+
+    /// Runs what was typed: statements, or a backslash command.
+    fn entered(&mut self, text: &str) -> Result<Next, Failure> {
+        if let Some(command) = text.trim_start().strip_prefix('\\') {
+            return self.meta(command);
+        }
+        for statement in statements::split(text).all() {
+            if matches!(
+                statement.text.to_ascii_lowercase().as_str(),
+                "quit" | "exit"
+            ) {
+                return Ok(Next::Quit);
+            }
+            self.statement(&statement)?;
+        }
+        Ok(Next::Go)
+    }
+}
+
+/// Reads and runs until the end.
+///
+/// # Errors
+/// When the terminal cannot be used.
+pub fn run(mut shell: Shell) -> Result<(), Failure> {
+    let config = Config::builder()
+        .max_history_size(HISTORY_LINES)
+        .and_then(|builder| builder.history_ignore_dups(true))
+        .map_err(|error| Failure::Run(error.into()))?
+        .completion_type(CompletionType::List)
+        .build();
+    let mut editor: Editor<ShellHelper, DefaultHistory> =
+        Editor::with_config(config).map_err(|error| Failure::Run(error.into()))?;
+    editor.set_helper(Some(ShellHelper::new(
+        shell.client.clone(),
+        shell.runtime.clone(),
+    )));
+    let history = history_file();
+    if let Some(path) = &history {
+        let _ = editor.load_history(path);
+    }
+    say(&format!(
+        "inshore {} on {}\nStatements end with `;`. \\? helps, \\q quits.",
+        env!("CARGO_PKG_VERSION"),
+        shell.client.description()
+    ));
+    loop {
+        match editor.readline("inshore> ") {
+            Ok(text) if text.trim().is_empty() => {}
+            Ok(text) => {
+                let _ = editor.add_history_entry(text.trim());
+                // Written at once: a shell that is killed keeps its history.
+                if let Some(path) = &history {
+                    let _ = editor.append_history(path);
+                }
+                if shell.entered(&text)? == Next::Quit {
+                    break;
+                }
+            }
+            // Ctrl-C drops the line, as everywhere.
+            Err(ReadlineError::Interrupted) => {}
+            Err(ReadlineError::Eof) => break,
+            Err(error) => return Err(Failure::Run(error.into())),
+        }
+    }
+    shell.output.commit().map_err(Failure::Run)
+}
+
+/// The history's file in the user's state folder, which is made when absent; `INSHORE_HISTORY`
+/// names another one, and an empty one turns the history off.
+fn history_file() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("INSHORE_HISTORY") {
+        return (!path.is_empty()).then(|| path.into());
+    }
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let state = absolute("XDG_STATE_HOME")
+        .or_else(|| Some(absolute("HOME")?.join(".local").join("state")))?;
+    let dir = state.join("inshore");
+    std::fs::create_dir_all(&dir).ok()?;
+    Some(dir.join("history"))
+}
+
+/// The format of that name.
+fn format_named(name: &str) -> Option<Format> {
+    <Format as clap::ValueEnum>::from_str(name, true).ok()
+}
+
+/// Tells an error without ending the shell.
+fn complain(error: &anyhow::Error) {
+    say(&format!("error: {}", describe(error)));
+}

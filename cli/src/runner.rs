@@ -1,0 +1,257 @@
+//! Runs one statement and writes its result, with progress, cancellation and error places.
+
+use std::path::Path;
+use std::time::Duration;
+
+use arrow::record_batch::RecordBatch;
+use futures::{FutureExt, StreamExt};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use crate::args::Format;
+use crate::caret;
+use crate::client::{Client, Execution};
+use crate::failure::{describe, say};
+use crate::output::{Output, Progress, ResultWriter};
+use crate::statements::Statement;
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// Batches that may wait between the engine and a slow reader of the output.
+const BATCHES_AHEAD: usize = 4;
+
+/// How statements are run and reported.
+#[derive(Clone, Debug)]
+pub struct Manner {
+    /// Whether a person types the statements.
+    pub interactive: bool,
+    /// Whether the time is told.
+    pub timing: bool,
+    /// The file the statements come from, for error messages.
+    pub origin: Option<String>,
+}
+
+/// Why a statement did not end well. Its error has been shown, where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It failed.
+    Failed,
+    /// The user cancelled it.
+    Cancelled,
+    /// The reader of the output has gone.
+    OutputClosed,
+}
+
+/// Runs statements, one at a time.
+pub struct Runner {
+    interrupts: Signal,
+}
+
+impl Runner {
+    /// Takes over Ctrl-C: from now on it cancels statements. Needs a runtime.
+    ///
+    /// # Errors
+    /// When the signal cannot be taken over.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupts: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Runs a statement and writes its result.
+    ///
+    /// # Errors
+    /// How it stopped; the user has been told.
+    pub async fn run(
+        &mut self,
+        client: &Client,
+        statement: &Statement,
+        output: &mut Output,
+        manner: &Manner,
+    ) -> Result<(), Stop> {
+        // A Ctrl-C from before this statement is not meant for it.
+        while self.interrupts.recv().now_or_never().is_some() {}
+        let mut run = Run {
+            output,
+            manner,
+            progress: Progress::new(),
+            rows: 0,
+        };
+        // The statement is dropped, and with it cancelled, when Ctrl-C wins.
+        let ended = tokio::select! {
+            ended = run.run(client, &statement.text) => ended,
+            _ = self.interrupts.recv() => Err(None),
+        };
+        run.progress.hide();
+        match ended {
+            Ok(()) => Ok(()),
+            Err(None) => {
+                say("cancelled");
+                Err(Stop::Cancelled)
+            }
+            Err(Some(_)) if output.destination().is_closed() => Err(Stop::OutputClosed),
+            Err(Some(error)) => {
+                say(&error_text(&error, statement, manner.origin.as_deref()));
+                Err(Stop::Failed)
+            }
+        }
+    }
+}
+
+/// One statement under way.
+struct Run<'a> {
+    output: &'a mut Output,
+    manner: &'a Manner,
+    progress: Progress,
+    rows: u64,
+}
+
+impl Run<'_> {
+    async fn run(&mut self, client: &Client, sql: &str) -> Result<(), Option<anyhow::Error>> {
+        let mut tick = tokio::time::interval(TICK);
+        let execution = {
+            let execute = client.execute(sql);
+            tokio::pin!(execute);
+            loop {
+                tokio::select! {
+                    execution = &mut execute => break execution.map_err(Some)?,
+                    _ = tick.tick() => self.progress.tick(0),
+                }
+            }
+        };
+        let Execution {
+            schema,
+            mut stream,
+            query_id,
+        } = execution;
+        tracing::debug!(query_id, "the statement runs");
+        let (sender, mut batches) = tokio::sync::mpsc::channel(BATCHES_AHEAD);
+        // The stream is driven by a task of its own, so that a slow output and the progress line
+        // do not wait for each other.
+        let _driver = AbortOnDrop(tokio::spawn(async move {
+            while let Some(batch) = stream.next().await {
+                if sender.send(batch).await.is_err() {
+                    break;
+                }
+            }
+        }));
+        let has_result = !schema.fields().is_empty();
+        let mut writer: Option<Box<dyn ResultWriter>> = None;
+        loop {
+            let batch = tokio::select! {
+                batch = batches.recv() => batch,
+                _ = tick.tick() => { self.progress.tick(self.rows); continue },
+            };
+            let Some(batch) = batch else { break };
+            let batch = batch.map_err(Some)?;
+            if !has_result {
+                continue;
+            }
+            self.write(&mut writer, &batch).map_err(Some)?;
+        }
+        if has_result {
+            self.make_room();
+            let writer = match writer {
+                Some(writer) => writer,
+                None => self.output.begin(&schema).map_err(Some)?,
+            };
+            writer.finish().map_err(Some)?;
+        }
+        self.foot(has_result);
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        writer: &mut Option<Box<dyn ResultWriter>>,
+        batch: &RecordBatch,
+    ) -> anyhow::Result<()> {
+        self.make_room();
+        let writer = match writer {
+            Some(writer) => writer,
+            None => writer.insert(self.output.begin(&batch.schema())?),
+        };
+        self.rows += batch.num_rows() as u64;
+        writer.write(batch)
+    }
+
+    /// The progress line gives way to rows that appear on the same terminal.
+    fn make_room(&mut self) {
+        if self.output.destination().is_terminal() {
+            self.progress.hide();
+        }
+    }
+
+    /// The line under a result.
+    fn foot(&mut self, has_result: bool) {
+        self.progress.hide();
+        if !self.manner.interactive && self.output.format != Format::Table {
+            return;
+        }
+        let rows = match (has_result, self.rows) {
+            (false, _) => "OK".to_owned(),
+            (true, 1) => "1 row".to_owned(),
+            (true, rows) => format!("{rows} rows"),
+        };
+        if self.manner.timing {
+            say(&format!(
+                "({rows}, {:.3} s)",
+                self.progress.elapsed().as_secs_f64()
+            ));
+        } else {
+            say(&format!("({rows})"));
+        }
+    }
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The error, and the place in the statement when the error tells one.
+fn error_text(error: &anyhow::Error, statement: &Statement, origin: Option<&str>) -> String {
+    let message = describe(error);
+    let place = caret::position(&message);
+    let line = statement.line + place.map_or(0, |place| place.line - 1);
+    let origin = origin.map_or_else(String::new, |origin| format!("{origin}:{line}: "));
+    let excerpt = place
+        .and_then(|place| caret::excerpt(&statement.text, place, statement.line))
+        .map_or_else(String::new, |excerpt| format!("\n{excerpt}"));
+    format!("error: {origin}{message}{excerpt}")
+}
+
+/// How a file of statements is called in messages.
+pub fn origin_of(path: &Path) -> String {
+    if path.as_os_str() == "-" {
+        "stdin".to_owned()
+    } else {
+        path.display().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_its_place() {
+        let statement = Statement {
+            text: "select\n  a from t".into(),
+            line: 4,
+        };
+        let error = anyhow::anyhow!("no field named a at line 2, column 3");
+        assert_eq!(
+            error_text(&error, &statement, Some("q.sql")),
+            "error: q.sql:5: no field named a at line 2, column 3\n5 |   a from t\n  |   ^"
+        );
+        let error = anyhow::anyhow!("the cluster is full");
+        assert_eq!(
+            error_text(&error, &statement, None),
+            "error: the cluster is full"
+        );
+    }
+}
