@@ -100,9 +100,17 @@ impl Server {
         let starting = self.tasks.begin(id).map_err(|error| self.status(error))?;
         let inbound = coordinator_messages(first, body, &starting);
         let over = starting.cancelled();
+        let span = tracing::info_span!(
+            "task",
+            query_id = %id.query_id,
+            stage_id = id.stage,
+            task_id = id.task,
+        );
+        let headers = metadata.into_headers();
         let call = self
             .executor
-            .coordinator_channel(metadata.into_headers(), inbound);
+            .coordinator_channel(headers, inbound)
+            .instrument(span);
         let outbound = caught(call)
             .await
             .and_then(|result| result.map_err(|e| wire_error(&e)));

@@ -18,7 +18,6 @@ use inshore_proto::version::PROTOCOL_VERSION;
 use inshore_worker::{Config, Worker};
 use support::{context, run, session_state, start_worker, until, write_table};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use url::Url;
@@ -36,10 +35,14 @@ impl FlightSqlService for Door {
     async fn do_action_fallback(
         &self,
         request: Request<arrow_flight::Action>,
-    ) -> Result<Response<<Self as arrow_flight::flight_service_server::FlightService>::DoActionStream>, Status>
-    {
+    ) -> Result<
+        Response<<Self as arrow_flight::flight_service_server::FlightService>::DoActionStream>,
+        Status,
+    > {
         let results = self.0.handle_action(request.get_ref()).unwrap()?;
-        Ok(Response::new(Box::pin(futures::stream::iter(results.into_iter().map(Ok)))))
+        Ok(Response::new(Box::pin(futures::stream::iter(
+            results.into_iter().map(Ok),
+        ))))
     }
 
     async fn register_sql_info(&self, _id: i32, _info: &SqlInfo) {}
@@ -62,7 +65,10 @@ impl Coordinator {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.spawn(async move {
             let incoming = TcpIncoming::from(TcpListener::from_std(listener).unwrap());
-            tonic::transport::Server::builder().add_service(door).serve_with_incoming(incoming).await
+            tonic::transport::Server::builder()
+                .add_service(door)
+                .serve_with_incoming(incoming)
+                .await
         });
         Self {
             membership,
@@ -77,7 +83,12 @@ impl Coordinator {
 
     async fn live(&self, count: usize) -> Duration {
         let live = || self.membership.live().len() == count;
-        until(Duration::from_secs(5), &format!("{count} live workers"), live).await
+        until(
+            Duration::from_secs(5),
+            &format!("{count} live workers"),
+            live,
+        )
+        .await
     }
 }
 
@@ -86,6 +97,18 @@ impl Drop for Coordinator {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+fn registration(protocol_version: u32) -> Registration {
+    Registration {
+        protocol_version,
+        build_version: "9.9.9".to_owned(),
+        node_id: "n".to_owned(),
+        url: Url::parse("grpc://127.0.0.1:1").unwrap(),
+        site: None,
+        cores: 1,
+        memory_limit_bytes: 0,
     }
 }
 
@@ -103,7 +126,12 @@ fn config(coordinator: &Url) -> Config {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_join_stay_and_are_missed() {
     let coordinator = Coordinator::start("127.0.0.1:0").await;
-    assert!(!coordinator.membership.wait_for_worker(Duration::from_millis(50)).await);
+    assert!(
+        !coordinator
+            .membership
+            .wait_for_worker(Duration::from_millis(50))
+            .await
+    );
     let waiting = {
         let membership = Arc::clone(&coordinator.membership);
         tokio::spawn(async move { membership.wait_for_worker(Duration::from_secs(5)).await })
@@ -117,21 +145,33 @@ async fn workers_join_stay_and_are_missed() {
     assert_eq!((live[0].site.as_deref(), live[0].cores), (Some("dc-1"), 7));
     assert_eq!(live[0].memory_limit_bytes, 1 << 30);
 
-    let dying = tokio::runtime::Runtime::new().unwrap();
-    let url = coordinator.url();
-    let dying_member = dying.spawn(async move { start_worker(config(&url)).await }).await.unwrap();
-    coordinator.live(2).await;
-    let info = FlightChannelResolver::default().worker(dying_member.url()).unwrap().info().await;
-    assert!(!info.unwrap().draining);
-    let gone = dying_member.url().clone();
-    // A drop says goodbye; the other staying beyond the timeout shows that silence is what counts.
-    drop(dying_member);
-    dying.shutdown_background();
-    coordinator.live(1).await;
-    tokio::time::sleep(TIMEOUT * 2).await;
-    let live = coordinator.membership.live();
-    assert_eq!((live.len(), &live[0].url), (1, staying.url()));
-    assert_ne!(live[0].url, gone);
+    let resolver = FlightChannelResolver::default();
+    assert!(
+        !resolver
+            .worker(staying.url())
+            .unwrap()
+            .info()
+            .await
+            .unwrap()
+            .draining
+    );
+    // One that registers, and then is not heard of again.
+    let silent = MemberRequest::Register(registration(PROTOCOL_VERSION));
+    resolver
+        .worker(&coordinator.url())
+        .unwrap()
+        .action(silent.to_action())
+        .await
+        .unwrap();
+    assert_eq!(coordinator.membership.live().len(), 2);
+    let missed = coordinator.live(1).await;
+    assert!(missed > TIMEOUT / 2 && missed < TIMEOUT * 2, "{missed:?}");
+    tokio::time::sleep(TIMEOUT).await;
+    assert_eq!(&coordinator.membership.live()[0].url, staying.url());
+    // One that ends says so.
+    drop(staying);
+    let left = || coordinator.membership.all().len() == 1;
+    until(TIMEOUT / 2, "it left", left).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,14 +217,25 @@ async fn a_drained_worker_finishes_and_leaves() {
     let draining = start_worker(config(&coordinator.url())).await;
     let staying = start_worker(config(&coordinator.url())).await;
     coordinator.live(2).await;
-    let urls = coordinator.membership.live().into_iter().map(|worker| worker.url).collect();
+    let urls = coordinator
+        .membership
+        .live()
+        .into_iter()
+        .map(|worker| worker.url)
+        .collect();
     let context = context(session_state(urls, 100), dir.path()).await;
     // 40 batches of 50 ms in a few partitions.
     let sql = "select k, sum(slow(v)) from t group by k";
     let query = tokio::spawn(async move { run(&context, sql).await });
     let running = || draining.tasks().running() > 0;
     until(Duration::from_secs(5), "tasks run", running).await;
-    let load = || coordinator.membership.all().iter().any(|worker| worker.load.running_tasks > 0);
+    let load = || {
+        coordinator
+            .membership
+            .all()
+            .iter()
+            .any(|worker| worker.load.running_tasks > 0)
+    };
     until(Duration::from_secs(2), "load is reported", load).await;
 
     let drained = tokio::spawn(draining.drain(Duration::from_secs(20)));
@@ -193,7 +244,11 @@ async fn a_drained_worker_finishes_and_leaves() {
     assert_eq!(&coordinator.membership.live()[0].url, staying.url());
     let rows = query.await.unwrap().unwrap();
     assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 17);
-    tokio::time::timeout(Duration::from_secs(5), drained).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(5), drained)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert_eq!(coordinator.membership.all().len(), 1);
 }
 
@@ -201,7 +256,10 @@ async fn a_drained_worker_finishes_and_leaves() {
 async fn a_drain_has_an_end() {
     let dir = tempfile::tempdir().unwrap();
     write_table(dir.path());
-    let workers = [start_worker(Config::default()).await, start_worker(Config::default()).await];
+    let workers = [
+        start_worker(Config::default()).await,
+        start_worker(Config::default()).await,
+    ];
     let urls = workers.iter().map(|worker| worker.url().clone()).collect();
     let context = context(session_state(urls, 10), dir.path()).await;
     let sql = "select k, sum(slow(v)) from t group by k";
@@ -212,7 +270,11 @@ async fn a_drain_has_an_end() {
     let url = draining.url().to_string();
     let start = Instant::now();
     draining.drain(Duration::from_millis(300)).await.unwrap();
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        start.elapsed()
+    );
     let error = query.await.unwrap().unwrap_err();
     let error = inshore_engine::transport::error::wire_error(&error);
     assert_eq!(error.code, Code::Unavailable, "{error}");
@@ -223,15 +285,7 @@ async fn a_drain_has_an_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_of_another_version_is_told_both_versions() {
     let coordinator = Coordinator::start("127.0.0.1:0").await;
-    let request = MemberRequest::Register(Registration {
-        protocol_version: PROTOCOL_VERSION + 5,
-        build_version: "9.9.9".to_owned(),
-        node_id: "n".to_owned(),
-        url: Url::parse("grpc://127.0.0.1:1").unwrap(),
-        site: None,
-        cores: 1,
-        memory_limit_bytes: 0,
-    });
+    let request = MemberRequest::Register(registration(PROTOCOL_VERSION + 5));
     let resolver = FlightChannelResolver::default();
     let mut channel = resolver.worker(&coordinator.url()).unwrap();
     let error = channel.action(request.to_action()).await.unwrap_err();

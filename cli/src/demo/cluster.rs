@@ -99,7 +99,7 @@ impl Cluster {
     /// Waits until the coordinator counts all workers as live.
     async fn registered(&mut self) -> anyhow::Result<()> {
         loop {
-            let sql = "SELECT url FROM system.workers WHERE state = 'live'";
+            let sql = "SELECT url FROM system.workers WHERE state = 'active'";
             let workers: Vec<_> = self.client.execute(sql).await?.stream.try_collect().await?;
             if workers.iter().map(|batch| batch.num_rows()).sum::<usize>() >= WORKERS {
                 return Ok(());

@@ -128,15 +128,18 @@ async fn figures(client: &Client, id: &str) -> anyhow::Result<Figures> {
         let batches: Vec<RecordBatch> = client.execute(&sql).await?.stream.try_collect().await?;
         let batch = batches.iter().find(|batch| batch.num_rows() > 0);
         let batch = batch.with_context(|| format!("system.queries does not know {id}"))?;
-        let state = text(batch, 0)?.to_ascii_uppercase();
-        if !matches!(state.as_str(), "PLANNED" | "RUNNING") || Instant::now() > deadline {
-            return Ok(Figures {
-                stages: number(batch, 1)?,
-                tasks: number(batch, 2)?,
-                bytes_read: number(batch, 3)?,
-                bytes_exchanged: number(batch, 4)?,
-                ..Figures::default()
-            });
+        let figures = Figures {
+            stages: number(batch, 1)?,
+            tasks: number(batch, 2)?,
+            bytes_read: number(batch, 3)?,
+            bytes_exchanged: number(batch, 4)?,
+            ..Figures::default()
+        };
+        // The workers' figures may arrive after the query has ended; every query reads something.
+        let running = matches!(text(batch, 0)?.as_str(), "PLANNED" | "RUNNING");
+        let complete = !running && figures.bytes_read > 0;
+        if complete || Instant::now() > deadline {
+            return Ok(figures);
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }

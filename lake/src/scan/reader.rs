@@ -14,7 +14,6 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
-use parquet::arrow::ARROW_SCHEMA_META_KEY;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetObjectReader};
 use parquet::errors::ParquetError;
@@ -26,6 +25,9 @@ use parquet::file::metadata::{
 /// Bytes read from the end of a file at first: enough for the footer of most files, so that opening
 /// one takes a single request.
 const FOOTER_READ_BYTES: usize = 64 * 1024;
+
+/// Key of the mark that keeps a file's Arrow schema apart from the table's; see [`marked`].
+const MARK: &str = "inshore.columns-by-field-id";
 
 /// Opens the files of a scan.
 #[derive(Clone)]
@@ -113,7 +115,7 @@ impl AsyncFileReader for FileReader {
                 Ok(metadata) => metadata,
                 Err(error) => self.load_by_actual_size(error).await?,
             };
-            let metadata = Arc::new(without_arrow_schema(metadata));
+            let metadata = Arc::new(marked(metadata));
             let entry = CachedFileMetadataEntry::new(
                 self.meta.clone(),
                 Arc::new(CachedParquetMetaData::new(Arc::clone(&metadata))),
@@ -170,27 +172,21 @@ impl FileReader {
     }
 }
 
-/// Drops the Arrow schema that some writers embed. It may lack field ids that the Parquet schema
+/// Replaces the key-value pairs of a footer.
+///
+/// The Arrow schema that some writers embed has to go: it may lack field ids that the Parquet schema
 /// has, and it asks for types (large strings, dictionaries, other time zones) that would have to be
-/// converted back.
-fn without_arrow_schema(metadata: ParquetMetaData) -> ParquetMetaData {
+/// converted back. A mark has to come: DataFusion takes columns by name, without asking the adapter,
+/// when the file's Arrow schema equals the table's, and that must never be so. Pairs become metadata
+/// of the Arrow schema, and the table's has none.
+fn marked(metadata: ParquetMetaData) -> ParquetMetaData {
     let file = metadata.file_metadata();
-    let Some(pairs) = file.key_value_metadata() else {
-        return metadata;
-    };
-    if !pairs.iter().any(|pair| pair.key == ARROW_SCHEMA_META_KEY) {
-        return metadata;
-    }
-    let rest: Vec<KeyValue> = pairs
-        .iter()
-        .filter(|pair| pair.key != ARROW_SCHEMA_META_KEY)
-        .cloned()
-        .collect();
+    let mark = KeyValue::new(MARK.to_string(), String::new());
     let file = FileMetaData::new(
         file.version(),
         file.num_rows(),
         file.created_by().map(str::to_string),
-        (!rest.is_empty()).then_some(rest),
+        Some(vec![mark]),
         file.schema_descr_ptr(),
         file.column_orders().cloned(),
     );

@@ -61,7 +61,8 @@ impl TableColumns {
         })
     }
 
-    /// Notes the columns that a name mapping leaves out; see [`Self::unmapped`].
+    /// Notes the columns that a name mapping leaves out; see [`Self::unmapped`]. They may hold NULL
+    /// even where the table says they are required.
     pub fn with_name_mapping(mut self, mapping: &NameMapping) -> Self {
         let mapped: HashSet<i32> = mapping
             .fields()
@@ -70,6 +71,17 @@ impl TableColumns {
             .collect();
         let ids = self.fields.iter().map(|field| field.id);
         self.unmapped = ids.filter(|id| !mapped.contains(id)).collect();
+        let arrow: Vec<FieldRef> = self
+            .arrow
+            .fields()
+            .iter()
+            .zip(&self.fields)
+            .map(|(field, ids)| {
+                let nullable = field.is_nullable() || self.unmapped.contains(&ids.id);
+                Arc::new(field.as_ref().clone().with_nullable(nullable))
+            })
+            .collect();
+        self.arrow = Arc::new(ArrowSchema::new(arrow));
         self
     }
 

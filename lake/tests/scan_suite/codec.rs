@@ -39,7 +39,13 @@ fn encode(plan: &Arc<dyn ExecutionPlan>) -> Vec<u8> {
 }
 
 async fn scan(sales: &Sales) -> (SessionContext, Arc<dyn ExecutionPlan>) {
-    let ctx = sales.session(small_pieces(2));
+    let mut settings = small_pieces(2);
+    let parquet = &mut settings.options_mut().execution.parquet;
+    parquet.pushdown_filters = true;
+    parquet.reorder_filters = true;
+    parquet.bloom_filter_on_read = false;
+    parquet.max_predicate_cache_size = Some(1 << 20);
+    let ctx = sales.session(settings);
     let plan = ctx
         .sql(SQL)
         .await

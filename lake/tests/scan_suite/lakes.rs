@@ -87,6 +87,9 @@ enum Mode {
     Late,
 }
 
+/// Every mode, in the order of the enum.
+const MODES: [Mode; 3] = [Mode::Unpruned, Mode::Pruned, Mode::Late];
+
 fn session(mode: Mode) -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(2);
     let mut options = ScanOptions::default();
@@ -112,6 +115,8 @@ struct Oracle {
     duckdb: Moved,
     impala: Moved,
     stores: Arc<Stores>,
+    /// One for each [`Mode`], since making one takes longer than most queries.
+    sessions: Vec<SessionContext>,
     manifests: Arc<ManifestCache>,
 }
 
@@ -148,8 +153,8 @@ impl Oracle {
         case: &Case,
         mode: Mode,
     ) -> datafusion::error::Result<Vec<Vec<Option<String>>>> {
-        let ctx = session(mode);
-        self.stores.register(&ctx.runtime_env());
+        let ctx = &self.sessions[mode as usize];
+        ctx.deregister_table("t")?;
         ctx.register_table("t", Arc::clone(table) as _)?;
         let sql = case.sql.replace("{table}", "t");
         let batches = ctx.sql(&sql).await?.collect().await?;
@@ -208,6 +213,11 @@ async fn tables_of_other_writers_give_the_expected_rows() {
     };
     let index = std::fs::read_to_string(root.join("expected/index.json")).unwrap();
     let index: Vec<Value> = serde_json::from_str(&index).unwrap();
+    let stores = Stores::for_local_files().unwrap();
+    let sessions: Vec<SessionContext> = MODES.iter().map(|mode| session(*mode)).collect();
+    for session in &sessions {
+        stores.register(&session.runtime_env());
+    }
     let oracle = Oracle {
         root: root.clone(),
         duckdb: Moved::new(&root.join("duckdb/data/persistent"), "data/persistent/", ""),
@@ -216,7 +226,8 @@ async fn tables_of_other_writers_give_the_expected_rows() {
             "hdfs://localhost:20500/test-warehouse/",
             "file://",
         ),
-        stores: Stores::for_local_files().unwrap(),
+        stores,
+        sessions,
         manifests: Arc::new(ManifestCache::default()),
     };
     let only = std::env::var("LAKE_TABLE").ok();
@@ -258,7 +269,11 @@ async fn tables_of_other_writers_give_the_expected_rows() {
                     continue;
                 }
             };
-            for mode in [Mode::Pruned, Mode::Unpruned, Mode::Late] {
+            for mode in MODES {
+                // Without a filter the modes do not differ.
+                if mode != Mode::Pruned && !case.sql.contains("WHERE") {
+                    continue;
+                }
                 // Its data files do not exist: only pruning answers.
                 if name == "generated_bounds" && mode == Mode::Unpruned {
                     continue;
@@ -291,7 +306,7 @@ async fn tables_of_other_writers_give_the_expected_rows() {
     );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     if only.is_none() {
-        assert!(ok > 2000, "only {ok} runs: did the set change?");
+        assert!(ok > 1800, "only {ok} runs: did the set change?");
     }
 }
 

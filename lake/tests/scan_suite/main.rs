@@ -5,6 +5,7 @@ mod broken;
 mod codec;
 mod expected;
 mod lakes;
+mod mapping;
 mod pruning;
 mod relocate;
 mod split;

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Date32Array, Decimal128Array, Int64Array, ListBuilder, StringArray, StringBuilder,
+    ArrayRef, Date32Array, Decimal128Array, Int32Array, Int64Array, ListBuilder, StringArray,
+    StringBuilder,
 };
 use arrow::record_batch::RecordBatch;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use iceberg::arrow::schema_to_arrow_schema;
 use iceberg::memory::{MEMORY_CATALOG_WAREHOUSE, MemoryCatalogBuilder};
 use iceberg::spec::{
-    DataFileFormat, ListType, Literal, NestedField, PartitionKey, PrimitiveType, Schema, Struct,
-    Transform, Type, UnboundPartitionSpec,
+    DataContentType, DataFileBuilder, DataFileFormat, ListType, Literal, NestedField, PartitionKey,
+    PrimitiveType, Schema, Struct, Transform, Type, UnboundPartitionSpec,
 };
 use iceberg::table::Table;
 use iceberg::transaction::{ApplyTransactionAction, Transaction};
@@ -29,6 +30,7 @@ use inshore_lake::TableName;
 use inshore_lake::plan::ManifestCache;
 use inshore_lake::store::{LakeStorageFactory, Stores};
 use inshore_lake::table::IcebergTable;
+use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
 
@@ -233,4 +235,78 @@ async fn write_month(table: &Table, month: i32) -> Vec<iceberg::spec::DataFile> 
         .unwrap();
     writer.write(month_batch(table, month)).await.unwrap();
     writer.close().await.unwrap()
+}
+
+/// A table of two required ints whose one file has no field ids, with a name mapping.
+pub async fn without_ids(mapping: &str) -> (TempDir, Arc<IcebergTable>, Arc<Stores>) {
+    let directory = tempfile::tempdir().unwrap();
+    let stores = Stores::for_local_files().unwrap();
+    let warehouse = format!("file://{}", directory.path().display());
+    let catalog = MemoryCatalogBuilder::default()
+        .with_storage_factory(Arc::new(LakeStorageFactory::new(Arc::clone(&stores))))
+        .load(
+            "memory",
+            HashMap::from([(MEMORY_CATALOG_WAREHOUSE.to_string(), warehouse.clone())]),
+        )
+        .await
+        .unwrap();
+    let namespace = NamespaceIdent::new("shop".to_string());
+    catalog
+        .create_namespace(&namespace, HashMap::new())
+        .await
+        .unwrap();
+    let int = || Type::Primitive(PrimitiveType::Int);
+    let schema = Schema::builder()
+        .with_fields(vec![
+            Arc::new(NestedField::optional(1, "a", int())),
+            Arc::new(NestedField::optional(2, "b", int())),
+        ])
+        .build()
+        .unwrap();
+    let creation = TableCreation::builder()
+        .name("bare".to_string())
+        .schema(schema)
+        .properties([(
+            "schema.name-mapping.default".to_string(),
+            mapping.to_string(),
+        )])
+        .build();
+    let table = catalog.create_table(&namespace, creation).await.unwrap();
+    let path = directory.path().join("bare.parquet");
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        (
+            "a",
+            Arc::new(Int32Array::from(vec![1, 2])) as ArrayRef,
+            true,
+        ),
+        (
+            "b",
+            Arc::new(Int32Array::from(vec![10, 20])) as ArrayRef,
+            true,
+        ),
+    ])
+    .unwrap();
+    let file = std::fs::File::create(&path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let data_file = DataFileBuilder::default()
+        .content(DataContentType::Data)
+        .file_path(format!("file://{}", path.display()))
+        .file_format(DataFileFormat::Parquet)
+        .file_size_in_bytes(std::fs::metadata(&path).unwrap().len())
+        .record_count(2)
+        .build()
+        .unwrap();
+    let transaction = Transaction::new(&table);
+    let append = transaction.fast_append().add_data_files([data_file]);
+    let transaction = append.apply(transaction).unwrap();
+    let table = transaction.commit(&catalog).await.unwrap();
+    let provider = IcebergTable::try_new(
+        TableName::new("lake", "shop", "bare"),
+        table,
+        Arc::default(),
+    )
+    .unwrap();
+    (directory, provider, stores)
 }
