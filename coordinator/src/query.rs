@@ -90,6 +90,7 @@ struct Progress {
     state: State,
     elapsed: Option<Duration>,
     totals: QueryTotals,
+    measured: bool,
     error: Option<String>,
 }
 
@@ -102,8 +103,11 @@ pub struct Figures {
     pub elapsed: Duration,
     /// Rows delivered.
     pub rows: u64,
-    /// Stages, tasks and bytes; the bytes are known once it has ended.
+    /// Stages, tasks and bytes.
     pub totals: QueryTotals,
+    /// Whether the bytes are known: they are a moment after the query has ended, unless a task
+    /// that never ran kept its figures back.
+    pub measured: bool,
     /// The error's text, if it failed.
     pub error: Option<String>,
 }
@@ -117,6 +121,7 @@ impl Query {
             elapsed: progress.elapsed.unwrap_or_else(|| self.started.elapsed()),
             rows: self.rows.load(Ordering::Relaxed),
             totals: progress.totals,
+            measured: progress.measured,
             error: progress.error.clone(),
         }
     }
@@ -156,6 +161,7 @@ impl Queries {
                 state: State::Planned,
                 elapsed: None,
                 totals: QueryTotals::default(),
+                measured: false,
                 error: None,
             }),
         });
@@ -259,8 +265,10 @@ impl ResultStream {
         let query = Arc::clone(&self.query);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if let Ok(totals) = metrics::totals(plan, METRICS_PATIENCE).await {
-                    query.progress.lock().totals = totals;
+                if let Ok(Some(totals)) = metrics::totals(plan, METRICS_PATIENCE).await {
+                    let mut progress = query.progress.lock();
+                    progress.totals = totals;
+                    progress.measured = true;
                 }
             });
         }

@@ -12,7 +12,7 @@ use datafusion::datasource::MemTable;
 use datafusion::error::Result;
 
 use crate::membership::WorkerInfo;
-use crate::query::Query;
+use crate::query::{Figures, Query};
 
 /// Name of the schema, in every catalog.
 pub const SCHEMA: &str = "system";
@@ -23,8 +23,13 @@ pub const TABLES: [&str; 2] = ["queries", "workers"];
 /// `system.queries`: running and recent statements, oldest first.
 pub fn queries(queries: &[Arc<Query>]) -> Result<Arc<dyn TableProvider>> {
     let figures: Vec<_> = queries.iter().map(|query| query.figures()).collect();
-    let count = |value: fn(&crate::query::Figures) -> u64| -> ArrayRef {
+    let count = |value: fn(&Figures) -> u64| -> ArrayRef {
         Arc::new(figures.iter().map(value).map(Some).collect::<UInt64Array>())
+    };
+    // NULL until it is known.
+    let measured = |value: fn(&Figures) -> u64| -> ArrayRef {
+        let values = figures.iter().map(|f| f.measured.then(|| value(f)));
+        Arc::new(values.collect::<UInt64Array>())
     };
     let columns: Vec<(&str, ArrayRef)> = vec![
         (
@@ -53,8 +58,8 @@ pub fn queries(queries: &[Arc<Query>]) -> Result<Arc<dyn TableProvider>> {
         ("rows", count(|f| f.rows)),
         ("stages", count(|f| f.totals.stages)),
         ("tasks", count(|f| f.totals.tasks)),
-        ("bytes_read", count(|f| f.totals.bytes_read)),
-        ("bytes_exchanged", count(|f| f.totals.bytes_exchanged)),
+        ("bytes_read", measured(|f| f.totals.bytes_read)),
+        ("bytes_exchanged", measured(|f| f.totals.bytes_exchanged)),
         ("error", strings(figures.iter().map(|f| f.error.as_deref()))),
     ];
     table(columns)

@@ -42,10 +42,12 @@ pub fn shape(plan: &Arc<dyn ExecutionPlan>) -> Result<QueryTotals> {
     Ok(totals)
 }
 
-/// Totals of a plan that ran. Workers report when the query ends; `patience` bounds the wait, and
-/// what has not arrived by then is left out (a planned task that never ran reports nothing:
-/// datafusion-distributed #739).
-pub async fn totals(plan: Arc<dyn ExecutionPlan>, patience: Duration) -> Result<QueryTotals> {
+/// Totals of a plan that ran. Workers report when the query ends; none if not all of them did
+/// within `patience`, as a planned task that never ran does not (datafusion-distributed #739).
+pub async fn totals(
+    plan: Arc<dyn ExecutionPlan>,
+    patience: Duration,
+) -> Result<Option<QueryTotals>> {
     let mut totals = shape(&plan)?;
     let measured = match plan.downcast_ref::<DistributedExec>() {
         Some(_) => {
@@ -55,7 +57,7 @@ pub async fn totals(plan: Arc<dyn ExecutionPlan>, patience: Duration) -> Result<
             );
             match tokio::time::timeout(patience, rewritten).await {
                 Ok(rewritten) => rewritten?,
-                Err(_) => return Ok(totals),
+                Err(_) => return Ok(None),
             }
         }
         None => plan,
@@ -69,7 +71,7 @@ pub async fn totals(plan: Arc<dyn ExecutionPlan>, patience: Duration) -> Result<
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    Ok(totals)
+    Ok(Some(totals))
 }
 
 fn sum(metrics: &MetricsSet, name: &str) -> u64 {

@@ -17,6 +17,7 @@ use datafusion_distributed::{
 };
 use inshore_lake::codec::IcebergCodec;
 use inshore_lake::scan::ScanOptions;
+use inshore_lake::sql_types::IcebergTypes;
 use inshore_lake::store::Stores;
 
 use crate::distribute::{PlacementOptions, QueryWorkers, SplitScans, TaskCounts};
@@ -65,10 +66,12 @@ pub fn base_config(options: &EngineOptions) -> SessionConfig {
     config
 }
 
-/// A session's state where coordinator and workers are one process: nothing is distributed.
+/// A session's state where coordinator and workers are one process: nothing is distributed. Also
+/// what every statement is parsed and planned with at first.
 pub fn embedded_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionState {
     SessionStateBuilder::new()
         .with_default_features()
+        .with_type_planner(Arc::new(IcebergTypes))
         .with_config(config)
         .with_runtime_env(runtime)
         .build()
@@ -94,7 +97,7 @@ pub fn coordinator_state(
         .with_runtime_env(runtime)
         .with_query_planner(Arc::new(GuardedPlanner))
         .with_distributed_planner()
-        .with_distributed_user_codec(IcebergCodec::default())
+        .with_distributed_user_codec(IcebergCodec)
         .with_distributed_worker_resolver(workers.clone())
         .with_distributed_route_tasks_handler(workers)
         .with_distributed_channel_resolver(channels)
@@ -133,7 +136,7 @@ fn worker_state(
     config.options_mut().execution.target_partitions = options.partitions();
     apply_headers(config, &headers)?;
     Ok(builder
-        .with_distributed_user_codec(IcebergCodec::default())
+        .with_distributed_user_codec(IcebergCodec)
         .with_distributed_channel_resolver(channels)
         .with_distributed_worker_plan_rewrite_handler(ConnectDynamicFilters)
         .with_distributed_passthrough_headers(headers_of_query(&headers))?

@@ -1,5 +1,6 @@
 //! Statements over Flight SQL: `GetFlightInfo`, then `DoGet` for each endpoint in turn.
 
+use std::error::Error;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -135,13 +136,21 @@ async fn connect(url: &Url) -> anyhow::Result<FlightServiceClient<Channel>> {
 
 /// The message a person should see: the coordinator's own where there is one.
 fn of_status(status: tonic::Status) -> anyhow::Error {
-    match status.code() {
-        tonic::Code::Unavailable => {
-            anyhow!("the coordinator is not available: {}", status.message())
+    match status.source() {
+        // The transport's: the coordinator said nothing.
+        Some(cause) => anyhow!("no connection to the coordinator: {}", innermost(cause)),
+        None if status.message().is_empty() => {
+            anyhow!("the coordinator failed: {}", status.code())
         }
-        code if status.message().is_empty() => anyhow!("the coordinator failed: {code}"),
-        _ => anyhow!("{}", status.message()),
+        None => anyhow!("{}", status.message()),
     }
+}
+
+fn innermost<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error
 }
 
 fn of_flight(error: FlightError) -> anyhow::Error {

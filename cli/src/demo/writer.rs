@@ -77,7 +77,7 @@ pub struct TableWriter {
 }
 
 enum Open {
-    Plain(UnpartitionedWriter<Files>),
+    Plain(Box<UnpartitionedWriter<Files>>),
     Partitioned {
         files: FanoutWriter<Files>,
         column: usize,
@@ -107,7 +107,7 @@ impl TableWriter {
                 DefaultFileNameGenerator::new("part".to_owned(), None, DataFileFormat::Parquet),
             ));
         let files = match spec.fields().first() {
-            None => Open::Plain(UnpartitionedWriter::new(files)),
+            None => Open::Plain(Box::new(UnpartitionedWriter::new(files))),
             Some(field) => {
                 let name = iceberg_schema
                     .name_by_field_id(field.source_id)

@@ -165,7 +165,7 @@ fn columns_without_a_bitmap_of_their_own_have_nulls_too() {
 fn json_reads_back() {
     let one = vec![batch().project(&[0, 2, 3]).unwrap()];
     let array: serde_json::Value =
-        serde_json::from_str(&text(Format::Json, &[one.clone()])).unwrap();
+        serde_json::from_str(&text(Format::Json, std::slice::from_ref(&one))).unwrap();
     assert_eq!(array[0]["text"], "a,\"b\"\nc");
     assert_eq!(array[1]["n"], 22);
     assert_eq!(array[1]["text"], serde_json::Value::Null);

@@ -213,7 +213,7 @@ impl FlightSqlService for Door {
         query: CommandGetCatalogs,
         request: Request<FlightDescriptor>,
     ) -> Rpc<Response<FlightInfo>> {
-        metadata_info(&query, &query.clone().into_builder().schema(), request)
+        metadata_info(&query, &query.into_builder().schema(), request)
     }
 
     async fn get_flight_info_schemas(
