@@ -1,10 +1,13 @@
 //! Runs one statement and writes its result, with progress, cancellation and error places.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use arrow::record_batch::RecordBatch;
 use futures::{FutureExt, StreamExt};
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -43,18 +46,29 @@ pub enum Stop {
 }
 
 /// Runs statements, one at a time.
+///
+/// The engine has a runtime of its own: an embedded query may keep all of its threads busy, and
+/// Ctrl-C and the progress line must work nevertheless.
 pub struct Runner {
+    shell: Runtime,
+    engine: Handle,
     interrupts: Signal,
 }
 
 impl Runner {
-    /// Takes over Ctrl-C: from now on it cancels statements. Needs a runtime.
+    /// Takes over Ctrl-C: from now on it cancels statements, which run on `engine`.
     ///
     /// # Errors
     /// When the signal cannot be taken over.
-    pub fn new() -> anyhow::Result<Self> {
+    pub fn new(engine: Handle) -> anyhow::Result<Self> {
+        let shell = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let interrupts = shell.block_on(async { signal(SignalKind::interrupt()) })?;
         Ok(Self {
-            interrupts: signal(SignalKind::interrupt())?,
+            shell,
+            engine,
+            interrupts,
         })
     }
 
@@ -62,26 +76,29 @@ impl Runner {
     ///
     /// # Errors
     /// How it stopped; the user has been told.
-    pub async fn run(
+    pub fn run(
         &mut self,
-        client: &Client,
+        client: &Arc<Client>,
         statement: &Statement,
         output: &mut Output,
         manner: &Manner,
     ) -> Result<(), Stop> {
-        // A Ctrl-C from before this statement is not meant for it.
-        while self.interrupts.recv().now_or_never().is_some() {}
         let mut run = Run {
             output,
             manner,
             progress: Progress::new(),
             rows: 0,
         };
-        // The statement is dropped, and with it cancelled, when Ctrl-C wins.
-        let ended = tokio::select! {
-            ended = run.run(client, &statement.text) => ended,
-            _ = self.interrupts.recv() => Err(None),
-        };
+        let interrupts = &mut self.interrupts;
+        let ended = self.shell.block_on(async {
+            // A Ctrl-C from before this statement is not meant for it.
+            while interrupts.recv().now_or_never().is_some() {}
+            // The statement is dropped, and with it cancelled, when Ctrl-C wins.
+            tokio::select! {
+                ended = run.run(client, &self.engine, &statement.text) => ended.map_err(Some),
+                _ = interrupts.recv() => Err(None),
+            }
+        });
         run.progress.hide();
         match ended {
             Ok(()) => Ok(()),
@@ -107,16 +124,19 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn run(&mut self, client: &Client, sql: &str) -> Result<(), Option<anyhow::Error>> {
+    async fn run(
+        &mut self,
+        client: &Arc<Client>,
+        engine: &Handle,
+        sql: &str,
+    ) -> anyhow::Result<()> {
         let mut tick = tokio::time::interval(TICK);
-        let execution = {
-            let execute = client.execute(sql);
-            tokio::pin!(execute);
-            loop {
-                tokio::select! {
-                    execution = &mut execute => break execution.map_err(Some)?,
-                    _ = tick.tick() => self.progress.tick(0),
-                }
+        let (client, sql) = (Arc::clone(client), sql.to_owned());
+        let mut planning = AbortOnDrop(engine.spawn(async move { client.execute(&sql).await }));
+        let execution = loop {
+            tokio::select! {
+                execution = &mut planning.0 => break execution.context("planning panicked")??,
+                _ = tick.tick() => self.progress.tick(0),
             }
         };
         let Execution {
@@ -126,9 +146,7 @@ impl Run<'_> {
         } = execution;
         tracing::debug!(query_id, "the statement runs");
         let (sender, mut batches) = tokio::sync::mpsc::channel(BATCHES_AHEAD);
-        // The stream is driven by a task of its own, so that a slow output and the progress line
-        // do not wait for each other.
-        let _driver = AbortOnDrop(tokio::spawn(async move {
+        let mut driver = AbortOnDrop(engine.spawn(async move {
             while let Some(batch) = stream.next().await {
                 if sender.send(batch).await.is_err() {
                     break;
@@ -143,19 +161,22 @@ impl Run<'_> {
                 _ = tick.tick() => { self.progress.tick(self.rows); continue },
             };
             let Some(batch) = batch else { break };
-            let batch = batch.map_err(Some)?;
-            if !has_result {
-                continue;
+            let batch = batch?;
+            if has_result {
+                self.write(&mut writer, &batch)?;
             }
-            self.write(&mut writer, &batch).map_err(Some)?;
         }
+        // A panic ends the channel too, and must not pass for the end of the result.
+        (&mut driver.0)
+            .await
+            .context("reading the result panicked")?;
         if has_result {
             self.make_room();
             let writer = match writer {
                 Some(writer) => writer,
-                None => self.output.begin(&schema).map_err(Some)?,
+                None => self.output.begin(&schema)?,
             };
-            writer.finish().map_err(Some)?;
+            writer.finish()?;
         }
         self.foot(has_result);
         Ok(())
@@ -204,9 +225,9 @@ impl Run<'_> {
     }
 }
 
-struct AbortOnDrop(JoinHandle<()>);
+struct AbortOnDrop<T>(JoinHandle<T>);
 
-impl Drop for AbortOnDrop {
+impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use tokio::runtime::Handle;
@@ -11,7 +12,7 @@ use crate::client::{Client, Embedded, Remote};
 use crate::config;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::repl::{self, Shell};
+use crate::repl;
 use crate::runner::{Manner, Runner, Stop, origin_of};
 use crate::statements;
 
@@ -24,15 +25,15 @@ type Scripts = Vec<(Option<String>, String)>;
 /// When arguments are wrong or a statement fails.
 pub fn run(arguments: SqlArgs, runtime: &Handle) -> Result<(), Failure> {
     let scripts = scripts(&arguments).map_err(Failure::Usage)?;
-    let (runner, client) = runtime.block_on(async {
-        let runner = Runner::new().map_err(Failure::Run)?;
-        Ok::<_, Failure>((runner, connect(&arguments).await?))
-    })?;
+    let client = Arc::new(runtime.block_on(connect(&arguments))?);
     let output =
         Output::open(arguments.output.as_deref(), arguments.format).map_err(Failure::Usage)?;
     match scripts {
-        Some(scripts) => runtime.block_on(run_scripts(client, runner, output, scripts)),
-        None => repl::run(Shell::new(client, runner, output, runtime.clone())),
+        Some(scripts) => {
+            let runner = Runner::new(runtime.clone()).map_err(Failure::Run)?;
+            run_scripts(&client, runner, output, scripts)
+        }
+        None => repl::run(client, output, runtime.clone()),
     }
 }
 
@@ -103,8 +104,8 @@ async fn connect(arguments: &SqlArgs) -> Result<Client, Failure> {
 }
 
 /// Runs statements up to the first that fails.
-async fn run_scripts(
-    client: Client,
+fn run_scripts(
+    client: &Arc<Client>,
     mut runner: Runner,
     mut output: Output,
     scripts: Scripts,
@@ -116,7 +117,7 @@ async fn run_scripts(
             origin,
         };
         for statement in statements::split(&text).all() {
-            match runner.run(&client, &statement, &mut output, &manner).await {
+            match runner.run(client, &statement, &mut output, &manner) {
                 Ok(()) => {}
                 Err(Stop::OutputClosed) => return Err(Failure::OutputClosed),
                 Err(Stop::Failed | Stop::Cancelled) => return Err(Failure::Shown),

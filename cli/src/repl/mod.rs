@@ -5,6 +5,7 @@ mod helper;
 mod meta;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustyline::error::ReadlineError;
 use rustyline::history::DefaultHistory;
@@ -22,12 +23,11 @@ use crate::statements::{self, Statement};
 const HISTORY_LINES: usize = 10_000;
 
 /// The shell's state.
-pub struct Shell {
-    client: std::sync::Arc<Client>,
+struct Shell {
+    client: Arc<Client>,
     runner: Runner,
     output: Output,
     manner: Manner,
-    runtime: Handle,
 }
 
 /// What the shell does after a line.
@@ -38,28 +38,12 @@ enum Next {
 }
 
 impl Shell {
-    /// A shell on a client.
-    pub fn new(client: Client, runner: Runner, output: Output, runtime: Handle) -> Self {
-        let manner = Manner {
-            interactive: true,
-            timing: true,
-            origin: None,
-        };
-        Self {
-            client: client.into(),
-            runner,
-            output,
-            manner,
-            runtime,
-        }
-    }
-
     /// Runs one statement; `false` when it failed.
     fn statement(&mut self, statement: &Statement) -> Result<bool, Failure> {
         let run = self
             .runner
             .run(&self.client, statement, &mut self.output, &self.manner);
-        match self.runtime.block_on(run) {
+        match run {
             Ok(()) => Ok(true),
             Err(Stop::Failed | Stop::Cancelled) => Ok(false),
             Err(Stop::OutputClosed) => Err(Failure::OutputClosed),
@@ -88,19 +72,22 @@ impl Shell {
 ///
 /// # Errors
 /// When the terminal cannot be used.
-pub fn run(mut shell: Shell) -> Result<(), Failure> {
-    let config = Config::builder()
-        .max_history_size(HISTORY_LINES)
-        .and_then(|builder| builder.history_ignore_dups(true))
-        .map_err(|error| Failure::Run(error.into()))?
-        .completion_type(CompletionType::List)
-        .build();
-    let mut editor: Editor<ShellHelper, DefaultHistory> =
-        Editor::with_config(config).map_err(|error| Failure::Run(error.into()))?;
-    editor.set_helper(Some(ShellHelper::new(
-        shell.client.clone(),
-        shell.runtime.clone(),
-    )));
+pub fn run(client: Arc<Client>, output: Output, engine: Handle) -> Result<(), Failure> {
+    let mut editor = editor().map_err(|error| Failure::Run(error.into()))?;
+    editor.set_helper(Some(ShellHelper::new(Arc::clone(&client), engine.clone())));
+    // After the editor, which replaces the handler of Ctrl-C: the runner's chains to it.
+    let runner = Runner::new(engine).map_err(Failure::Run)?;
+    let manner = Manner {
+        interactive: true,
+        timing: true,
+        origin: None,
+    };
+    let mut shell = Shell {
+        client,
+        runner,
+        output,
+        manner,
+    };
     let history = history_file();
     if let Some(path) = &history {
         let _ = editor.load_history(path);
@@ -124,12 +111,21 @@ pub fn run(mut shell: Shell) -> Result<(), Failure> {
                 }
             }
             // Ctrl-C drops the line, as everywhere.
-            Err(ReadlineError::Interrupted) => {}
+            Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => {}
             Err(ReadlineError::Eof) => break,
             Err(error) => return Err(Failure::Run(error.into())),
         }
     }
     shell.output.commit().map_err(Failure::Run)
+}
+
+fn editor() -> rustyline::Result<Editor<ShellHelper, DefaultHistory>> {
+    let config = Config::builder()
+        .max_history_size(HISTORY_LINES)?
+        .history_ignore_dups(true)?
+        .completion_type(CompletionType::List)
+        .build();
+    Editor::with_config(config)
 }
 
 /// The history's file in the user's state folder, which is made when absent; `INSHORE_HISTORY`
