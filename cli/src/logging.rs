@@ -20,6 +20,8 @@ pub fn start(filter: Option<&str>, default: &str) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(true)
+        // Complaining about a closed stderr on stderr is a panic.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }

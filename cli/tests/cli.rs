@@ -226,6 +226,38 @@ fn a_closed_pipe_ends_quietly() {
 }
 
 #[test]
+fn an_interrupt_cancels_the_statement() {
+    let folder = folder(MEMORY);
+    // More pairs than can be looked at, by an operator that gives its thread back rarely.
+    let sql = "select count(*) from (select unnest(range(0, 200000)) v) a, \
+               (select unnest(range(0, 200000)) w) b where a.v % 7 > b.w % 5";
+    let mut child = inshore(folder.path())
+        .args(["--log", "inshore=debug", "sql", "-c", sql])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    lines
+        .find(|line| {
+            line.as_ref()
+                .is_ok_and(|line| line.contains("the statement runs"))
+        })
+        .unwrap()
+        .unwrap();
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(lines.next().unwrap().unwrap(), "cancelled");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
 fn nobody_answering_is_an_error() {
     let folder = folder(MEMORY);
     let output = run(

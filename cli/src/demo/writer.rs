@@ -78,11 +78,15 @@ pub struct TableWriter {
 
 enum Open {
     Plain(Box<UnpartitionedWriter<Files>>),
-    Partitioned {
-        files: FanoutWriter<Files>,
-        column: usize,
-        key: PartitionKey,
-    },
+    Partitioned(Box<Partitioned>),
+}
+
+struct Partitioned {
+    files: FanoutWriter<Files>,
+    /// The column that the partition field is computed from.
+    column: usize,
+    /// A key with the table's spec; its value is replaced for each partition.
+    key: PartitionKey,
 }
 
 impl TableWriter {
@@ -116,11 +120,11 @@ impl TableWriter {
                 let empty = Struct::empty();
                 let key =
                     PartitionKey::new(spec.as_ref().clone(), Arc::clone(iceberg_schema), empty);
-                Open::Partitioned {
+                Open::Partitioned(Box::new(Partitioned {
                     files: FanoutWriter::new(files),
                     column,
                     key,
-                }
+                }))
             }
         };
         Ok(Self { schema, files })
@@ -134,11 +138,13 @@ impl TableWriter {
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), chunk)?;
         match &mut self.files {
             Open::Plain(files) => files.write(batch.clone()).await?,
-            Open::Partitioned { files, column, key } => {
-                for (value, rows) in rows_by_partition(&batch, *column, key)? {
+            Open::Partitioned(open) => {
+                for (value, rows) in rows_by_partition(&batch, open.column, &open.key)? {
                     let data = Struct::from_iter([Some(Literal::int(value))]);
                     let part = take_record_batch(&batch, &UInt32Array::from(rows))?;
-                    files.write(key.copy_with_data(data), part).await?;
+                    open.files
+                        .write(open.key.copy_with_data(data), part)
+                        .await?;
                 }
             }
         }
@@ -152,7 +158,7 @@ impl TableWriter {
     pub async fn close(self) -> anyhow::Result<Vec<DataFile>> {
         Ok(match self.files {
             Open::Plain(files) => files.close().await?,
-            Open::Partitioned { files, .. } => files.close().await?,
+            Open::Partitioned(open) => open.files.close().await?,
         })
     }
 }
