@@ -34,8 +34,9 @@ FILTERS = {"orders": "o_orderdate < '1995-03-15'", "lineitem": "l_shipdate > '19
 # A worker that read less than this from files has not read its part of the lake.
 READ_BYTES_LEAST = 64 * 1024
 
-STAGE = re.compile(r"Stage (\d+) .*?Tasks: (.*)")
-TASK = re.compile(r"\bt(\d+):\[")
+# A stage's headline, and what each of its tasks reports of its own in it.
+STAGE = re.compile(r"Stage (\d+) .*?\btasks=(\d+).*?plan_finished_at=\{(.*?)\}")
+TASK = re.compile(r"\b(\d+):")
 
 # Each task's part of a scan repeats the figures of the whole scan: table, files left after pruning, files in all.
 SCAN = re.compile(r"\biceberg: table=(\S+?),.*?\bfiles=(\d+)/(\d+)")
@@ -57,7 +58,7 @@ def read_bytes(process: cluster.Process) -> int:
 
 
 def check_stages(plan: str, workers: int) -> list[str]:
-    stages = [(int(number), len(TASK.findall(tasks))) for number, tasks in STAGE.findall(plan)]
+    stages = [(int(number), min(int(count), len(TASK.findall(done)))) for number, count, done in STAGE.findall(plan)]
     print("stages and tasks: " + (", ".join(f"stage {number}: {tasks}" for number, tasks in stages) or "none"))
     if not any(tasks >= workers for _, tasks in stages):
         return [f"no stage has {workers} tasks"]

@@ -117,6 +117,9 @@ impl Coordinator {
                 self.options.catalogs.default_name().unwrap_or("inshore"),
                 schema.unwrap_or_else(|| "default".to_owned()),
             );
+        if self.options.topology == Topology::Cluster {
+            engine_session::prefer_broadcasts(&mut config);
+        }
         let parser = &mut config.options_mut().sql_parser;
         // Positions in error messages.
         parser.collect_spans = true;
