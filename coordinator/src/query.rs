@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::result::ResultShape;
+use crate::statement::describe;
 
 /// Finished queries that are remembered.
 const FINISHED_KEPT: usize = 1_000;
@@ -301,7 +302,7 @@ impl Stream for ResultStream {
                 this.query.rows.fetch_add(rows, Ordering::Relaxed);
             }
             Some(Err(error)) => {
-                let error = error.to_string();
+                let error = describe(error);
                 this.end(State::Failed, Some(error));
             }
             None => this.end(State::Finished, None),

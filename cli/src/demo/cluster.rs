@@ -33,6 +33,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Lines of a log that are shown when its process failed.
 const LOG_LINES_SHOWN: usize = 20;
 
+/// The coordinator's default address.
+const USUAL_ADDRESS: &str = "127.0.0.1:32010";
+
+/// A port that the system chooses.
+const ANY_ADDRESS: &str = "127.0.0.1:0";
+
 /// The line a coordinator prints once it listens.
 const LISTENING: &str = "listening on ";
 
@@ -59,6 +65,7 @@ impl Cluster {
         let mut coordinator = Process::spawn(
             "coordinator",
             &["coordinator".as_ref(), "--config".as_ref(), config.as_ref()],
+            coordinator_address(),
             &logs,
         )?;
         let uri = coordinator.listening().await?;
@@ -69,6 +76,7 @@ impl Cluster {
             workers.push(Process::spawn(
                 &format!("worker-{number}"),
                 &arguments,
+                ANY_ADDRESS,
                 &logs,
             )?);
         }
@@ -168,13 +176,22 @@ struct Process {
     pump: JoinHandle<()>,
 }
 
+/// Where clients look for a coordinator when nothing else is said; any free port if that one is
+/// taken.
+fn coordinator_address() -> &'static str {
+    match std::net::TcpListener::bind(USUAL_ADDRESS) {
+        Ok(_) => USUAL_ADDRESS,
+        Err(_) => ANY_ADDRESS,
+    }
+}
+
 impl Process {
-    fn spawn(name: &str, arguments: &[&Path], logs: &Path) -> anyhow::Result<Self> {
+    fn spawn(name: &str, arguments: &[&Path], listen: &str, logs: &Path) -> anyhow::Result<Self> {
         let binary = std::env::current_exe().context("cannot find the inshore binary")?;
         let mut command = Command::new(binary);
         command
             .args(arguments)
-            .args(["--listen", "127.0.0.1:0", "--exit-with-parent"])
+            .args(["--listen", listen, "--exit-with-parent"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
