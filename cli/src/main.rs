@@ -30,9 +30,6 @@ use clap::Parser;
 use crate::args::{Arguments, Command};
 use crate::failure::Failure;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments) {
