@@ -219,6 +219,11 @@ def fetch(connection: flightsql.Connection, sql: str) -> pa.Table:
         return cursor.fetch_arrow_table()
 
 
+def interrupted(error: Exception) -> bool:
+    """Whether an error hides that the script was told to end: closing a statement fails when its server ends too."""
+    return isinstance(error.__context__, (SystemExit, KeyboardInterrupt))
+
+
 def run_embedded(binary: pathlib.Path, lake: lakes.Lake, sql: str, timeout_s: float = 900) -> pa.Table:
     """One statement in a process of its own, coordinator and workers inside: `inshore sql --lake`."""
     with tempfile.TemporaryDirectory(prefix="inshore-bench-") as folder:

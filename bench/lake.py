@@ -56,10 +56,14 @@ class Lake:
         return self.catalog().load_table((namespace, table)).metadata_location.removeprefix("file://")
 
     def is_complete(self, scale: float) -> bool:
+        return self.is_made({"format": FORMAT, "scale": scale})
+
+    def is_made(self, wanted: dict) -> bool:
+        """Whether the lake is finished, and its marker says all of `wanted`."""
         if not self.marker.exists():
             return False
         made = json.loads(self.marker.read_text())
-        return made["format"] == FORMAT and made["scale"] == scale
+        return all(made.get(key) == value for key, value in wanted.items())
 
 
 def default_dir(scale: float) -> pathlib.Path:

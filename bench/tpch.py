@@ -1,4 +1,4 @@
-"""The TPC-H tables and the 22 queries of queries/, with the specification's validation parameters."""
+"""The TPC-H tables and the 22 queries of `inshore demo`, with the specification's validation parameters."""
 
 import argparse
 import dataclasses
@@ -6,7 +6,7 @@ import functools
 import pathlib
 import re
 
-QUERY_DIR = pathlib.Path(__file__).resolve().parent / "queries"
+QUERY_DIR = pathlib.Path(__file__).resolve().parent.parent / "cli/src/demo/queries"
 
 TABLES = ("lineitem", "orders", "customer", "part", "partsupp", "supplier", "nation", "region")
 

@@ -142,10 +142,7 @@ impl Lake {
             scope: None,
             properties: BTreeMap::new(),
         };
-        let root = LakeConfig {
-            root: self.root()?,
-            properties: BTreeMap::new(),
-        };
+        let root = LakeConfig::new(self.root()?);
         let stores = Stores::new(&BTreeMap::from([(CATALOG.to_owned(), root)]))?;
         let configs = IndexMap::from([(CATALOG.to_owned(), config)]);
         Ok(Catalogs::open(&configs, stores)?.writer(CATALOG).await?)

@@ -1,7 +1,7 @@
-with revenue as (
+with revenue (supplier_no, total_revenue) as (
     select
-        l_suppkey as supplier_no,
-        sum(l_extendedprice * (1 - l_discount)) as total_revenue
+        l_suppkey,
+        sum(l_extendedprice * (1 - l_discount))
     from lineitem
     where l_shipdate >= date '1996-01-01'
         and l_shipdate < date '1996-01-01' + interval '3' month

@@ -4,7 +4,7 @@ select
     o_orderkey,
     o_orderdate,
     o_totalprice,
-    sum(l_quantity)
+    sum(l_quantity) as sum_qty
 from customer, orders, lineitem
 where o_orderkey in (
         select l_orderkey
