@@ -164,6 +164,14 @@ fn bad_arguments_and_configurations_exit_with_2() {
             stderr(&output)
         );
     }
+    let astray = folder("[lakes.x]\nroot = \"file:///d\"\nmap = { \"old/\" = \"file:///e\" }\n");
+    let output = run(astray.path(), &["config", "check"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = stderr(&output);
+    assert!(
+        text.contains("lakes.x.map.\"old/\"") && text.contains("file:///d"),
+        "{text}"
+    );
     let empty = tempfile::tempdir().unwrap();
     let output = run(empty.path(), &["sql", "-c", "select 1"]);
     assert_eq!(output.status.code(), Some(2));

@@ -94,4 +94,25 @@ pub struct LakeConfig {
     /// (`aws_access_key_id`, `aws_endpoint`, `azure_storage_account_key`, …).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, Secret>,
+    /// For tables whose metadata names an old place: what locations begin with, and the location
+    /// that stands there now. The longest prefix of all lakes counts. One that ends with `/`
+    /// matches every location that begins with it, any other only whole segments of the path.
+    /// Targets must lie below the root of some lake.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub map: BTreeMap<String, String>,
+    /// The folder below which relative locations lie that no prefix matches. One lake can have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+}
+
+impl LakeConfig {
+    /// The lake below `root`, with nothing else said about it.
+    pub fn new(root: impl Into<String>) -> Self {
+        Self {
+            root: root.into(),
+            properties: BTreeMap::new(),
+            map: BTreeMap::new(),
+            base: None,
+        }
+    }
 }

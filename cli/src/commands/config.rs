@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::anyhow;
 
 use crate::args::{ConfigArgs, ConfigCommand};
+use crate::client;
 use crate::config::{self, Config};
 use crate::failure::{Failure, say};
 
@@ -26,7 +27,9 @@ pub fn run(arguments: &ConfigArgs) -> Result<(), Failure> {
             "the configuration has {count} {noun}"
         )));
     }
-    Config::from_layers(&layers).map_err(Failure::Usage)?;
+    let config = Config::from_layers(&layers).map_err(Failure::Usage)?;
+    // Roots, maps and properties of the lakes; nothing is contacted.
+    client::stores(&config).map_err(Failure::Usage)?;
     let read = file.map_or("no file".to_owned(), |path| path.display().to_string());
     let text = format!("# {read}\n{}", config::effective(&layers));
     match std::io::stdout().lock().write_all(text.as_bytes()) {

@@ -123,6 +123,7 @@ const ENGINE: &[Key] = &[
     optional("memory_limit_bytes", ANY_BYTES),
     optional("manifest_cache_bytes", ANY_BYTES),
     optional("footer_cache_bytes", ANY_BYTES),
+    optional("delete_cache_bytes", ANY_BYTES),
     optional("bytes_per_task", ANY_BYTES),
 ];
 
@@ -147,6 +148,11 @@ const LAKE: &[Key] = &[
         name: "properties",
         node: Node::Properties(Kind::Secret),
     },
+    Key {
+        name: "map",
+        node: Node::Properties(Kind::Text),
+    },
+    optional("base", Kind::Text),
 ];
 
 /// The key of that name in a list.

@@ -214,7 +214,9 @@ impl Config {
         for name in layers.names("lakes") {
             let config = LakeConfig {
                 root: text_of(layers, &["lakes", &name, "root"]).unwrap_or_default(),
-                properties: properties(layers, "lakes", &name),
+                properties: secrets(layers, "lakes", &name),
+                map: table(layers, "lakes", &name, "map").collect(),
+                base: text_of(layers, &["lakes", &name, "base"]),
             };
             lakes.insert(name, config);
         }
@@ -294,6 +296,7 @@ fn engine(layers: &Layers) -> EngineOptions {
             &mut options.manifest_cache_bytes,
         ),
         ("engine.footer_cache_bytes", &mut options.footer_cache_bytes),
+        ("engine.delete_cache_bytes", &mut options.delete_cache_bytes),
         ("engine.bytes_per_task", &mut options.bytes_per_task),
     ] {
         *bytes = count(layers, key).unwrap_or(*bytes);
@@ -323,20 +326,31 @@ fn catalog(layers: &Layers, name: &str) -> anyhow::Result<CatalogConfig> {
         credential: secret("credential"),
         oauth2_server_uri: text("oauth2_server_uri"),
         scope: text("scope"),
-        properties: properties(layers, "catalogs", name),
+        properties: secrets(layers, "catalogs", name),
     })
 }
 
-fn properties(layers: &Layers, section: &str, name: &str) -> BTreeMap<String, Secret> {
-    layers
-        .section(section, name)
-        .filter_map(|entry| match (entry.path.get(2..), &entry.value) {
-            (Some([key, property]), Value::Text(text)) if key == "properties" => {
-                Some((property.clone(), Secret::new(text.clone())))
+fn secrets(layers: &Layers, section: &str, name: &str) -> BTreeMap<String, Secret> {
+    table(layers, section, name, "properties")
+        .map(|(property, text)| (property, Secret::new(text)))
+        .collect()
+}
+
+/// The texts under a key of a named section whose own keys the owner chose.
+fn table(
+    layers: &Layers,
+    section: &str,
+    name: &str,
+    key: &'static str,
+) -> impl Iterator<Item = (String, String)> {
+    layers.section(section, name).filter_map(move |entry| {
+        match (entry.path.get(2..), &entry.value) {
+            (Some([found, property]), Value::Text(text)) if found == key => {
+                Some((property.clone(), text.clone()))
             }
             _ => None,
-        })
-        .collect()
+        }
+    })
 }
 
 /// Every value with its source, a line each, without secrets.

@@ -104,6 +104,45 @@ fn unknown_keys_name_the_nearest() {
 }
 
 #[test]
+fn lakes_may_be_moved() {
+    let inline = r#"
+[lakes.x]
+root = "file:///data/"
+map = { "hdfs://old/wh/" = "file:///data/" }
+base = "file:///data/rel/"
+"#;
+    let config = Config::from_layers(&merged(inline, &[], &[])).unwrap();
+    let lake = &config.lakes["x"];
+    assert_eq!(lake.map["hdfs://old/wh/"], "file:///data/");
+    assert_eq!(lake.base.as_deref(), Some("file:///data/rel/"));
+    let section = r#"
+[lakes.x]
+root = "file:///data/"
+[lakes.x.map]
+"data/persistent" = "file:///data/p"
+"#;
+    let layers = merged(section, &[], &[]);
+    let config = Config::from_layers(&layers).unwrap();
+    assert_eq!(config.lakes["x"].map["data/persistent"], "file:///data/p");
+    assert_eq!(config.lakes["x"].base, None);
+    let text = effective(&layers);
+    assert!(
+        text.contains("lakes.x.map.\"data/persistent\" = \"file:///data/p\""),
+        "{text}"
+    );
+
+    let file = "[lakes.x]\nroot = \"file:///d\"\nbse = \"file:///d\"\nmaps = 1\nmap = {a = 1}\n";
+    let all = merged(file, &[], &[]).problems().join("\n");
+    for part in [
+        "unknown key `lakes.x.bse` in inshore.toml line 3; did you mean `base`?",
+        "unknown key `lakes.x.maps` in inshore.toml line 4; did you mean `map`?",
+        "`lakes.x.map.a` (inshore.toml line 5): a text in quotes is needed, not a integer",
+    ] {
+        assert!(all.contains(part), "{part}\nnot in\n{all}");
+    }
+}
+
+#[test]
 fn all_problems_are_told_at_once() {
     let file = "default_catalog = \"no\"\n[coordinator]\nlisten = 5\nworker_wait_seconds = -1\n\
                 [worker]\nlisten = \"0.0.0.0:1\"\n[catalogs.a]\ntype = \"sql\"\nurl = \"x\"\n\

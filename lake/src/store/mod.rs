@@ -5,9 +5,12 @@
 //!   cannot reach further than a table name can. The check is lexical: a symbolic link inside a
 //!   root is followed.
 //! - Locations are literal; nothing is URL-decoded or encoded.
+//! - A location that names an old place is led to the new one first, by the lakes' maps; everything
+//!   above holds for the place it leads to.
 //! - [`LakeStorageFactory`] gives iceberg-rust the same stores.
 
 mod location;
+mod moves;
 mod open;
 mod rooted;
 mod storage;
@@ -23,6 +26,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use self::location::{Location, Problem, StoreKey};
+use self::moves::Moves;
 use self::rooted::{Mount, RootedStore};
 use crate::config::LakeConfig;
 use crate::{Error, Result};
@@ -33,12 +37,17 @@ pub use self::storage::{LakeStorage, LakeStorageFactory};
 /// hundred MB.
 pub const MAX_READ_BYTES: u64 = 1 << 30;
 
+/// What a configured place must look like.
+const PLACES: &str =
+    "it must begin with file:///, s3://<bucket>, abfss://<container>@<host> or gs://<bucket>";
+
 /// A store, the path in it, and the key under which DataFusion knows the store.
 pub type Resolved = (Arc<dyn ObjectStore>, Path, ObjectStoreUrl);
 
 /// Every configured lake's store.
 pub struct Stores {
     buckets: BTreeMap<StoreKey, Bucket>,
+    moves: Moves,
 }
 
 struct Bucket {
@@ -66,7 +75,27 @@ impl Stores {
                 Ok((key, Bucket { store, url }))
             })
             .collect::<Result<_>>()?;
-        Ok(Arc::new(Self { buckets }))
+        let moves = Moves::new(lakes)?;
+        let stores = Self { buckets, moves };
+        stores.check_targets()?;
+        Ok(Arc::new(stores))
+    }
+
+    /// Every place that a map or the base leads to must be one that is served.
+    fn check_targets(&self) -> Result<()> {
+        for entry in self.moves.entries() {
+            let target = Location::parse(&entry.target).map_err(|problem| match problem {
+                Problem::Foreign => entry.wrong(PLACES),
+                Problem::Unaddressable(why) => entry.wrong(&why),
+            })?;
+            if self.bucket_of(&target).is_none() {
+                return Err(entry.wrong(&format!(
+                    "it lies outside the configured lakes ({})",
+                    self.roots_text()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The whole local file system and nothing else, for embedded use by the user who owns it.
@@ -77,27 +106,42 @@ impl Stores {
         Self::new(&local_files())
     }
 
-    /// The store and path of a location.
+    /// The store and path of a location, after the lakes' maps.
     ///
     /// # Errors
     /// [`Error::OutsideLakes`] when no root lies above it, [`Error::Unsupported`] when the path
     /// holds what no store can address (control characters, empty segments in an object's key).
+    /// Both name the location, and the place that a map leads it to.
     pub fn resolve(&self, location: &str) -> Result<Resolved> {
-        let parsed = Location::parse(location).map_err(|problem| match problem {
-            Problem::Foreign => self.outside(location),
-            Problem::Unaddressable(why) => Error::Unsupported {
-                table: location.to_owned(),
-                what: "the location".to_owned(),
-                why,
-            },
+        let place = self.moves.apply(location);
+        let parsed = Location::parse(&place).map_err(|problem| match problem {
+            Problem::Foreign => self.outside(location, &place),
+            Problem::Unaddressable(why) => unaddressable(location, &place, why),
         })?;
         let bucket = self
-            .buckets
-            .get(&parsed.key)
-            .filter(|bucket| bucket.store.covers(&parsed.path))
-            .ok_or_else(|| self.outside(location))?;
+            .bucket_of(&parsed)
+            .ok_or_else(|| self.outside(location, &place))?;
         let store: Arc<dyn ObjectStore> = Arc::<RootedStore>::clone(&bucket.store);
         Ok((store, parsed.path, bucket.url.clone()))
+    }
+
+    /// The key of a location's store in DataFusion's registry, and the path in that store, after
+    /// the lakes' maps. Whether the place lies inside a lake is checked by the store itself, when
+    /// it is read.
+    pub(crate) fn address(&self, location: &str) -> Result<(ObjectStoreUrl, Path)> {
+        let place = self.moves.apply(location);
+        let parsed = Location::parse(&place).map_err(|problem| match problem {
+            Problem::Foreign => {
+                unaddressable(location, &place, "no object store serves it".to_owned())
+            }
+            Problem::Unaddressable(why) => unaddressable(location, &place, why),
+        })?;
+        Ok((parsed.key.url()?, parsed.path))
+    }
+
+    fn bucket_of(&self, location: &Location) -> Option<&Bucket> {
+        let bucket = self.buckets.get(&location.key)?;
+        bucket.store.covers(&location.path).then_some(bucket)
     }
 
     /// Registers every store with DataFusion, so that a scan finds the one of its
@@ -138,14 +182,18 @@ impl Stores {
         buckets.flat_map(|bucket| bucket.store.roots()).collect()
     }
 
-    fn outside(&self, location: &str) -> Error {
-        let roots = self.roots();
+    fn outside(&self, location: &str, place: &str) -> Error {
         Error::OutsideLakes {
-            location: location.to_owned(),
-            roots: match roots.is_empty() {
-                true => "none is configured".to_owned(),
-                false => roots.join(", "),
-            },
+            location: both(location, place),
+            roots: self.roots_text(),
+        }
+    }
+
+    fn roots_text(&self) -> String {
+        let roots = self.roots();
+        match roots.is_empty() {
+            true => "none is configured".to_owned(),
+            false => roots.join(", "),
         }
     }
 }
@@ -156,37 +204,31 @@ impl fmt::Debug for Stores {
     }
 }
 
-/// The key of a location's store in DataFusion's registry, and the path in that store. Whether the
-/// location lies inside a lake is checked by the store itself, when it is read.
-pub(crate) fn address(location: &str) -> Result<(ObjectStoreUrl, Path)> {
-    let parsed = Location::parse(location).map_err(|problem| Error::Unsupported {
-        table: location.to_owned(),
+/// A location with the place that a map leads it to, for messages.
+fn both(location: &str, place: &str) -> String {
+    match place == location {
+        true => location.to_owned(),
+        false => format!("{location} (mapped to {place})"),
+    }
+}
+
+fn unaddressable(location: &str, place: &str, why: String) -> Error {
+    Error::Unsupported {
+        table: both(location, place),
         what: "the location".to_owned(),
-        why: match problem {
-            Problem::Foreign => "no object store serves it".to_owned(),
-            Problem::Unaddressable(why) => why,
-        },
-    })?;
-    Ok((parsed.key.url()?, parsed.path))
+        why,
+    }
 }
 
 /// The configuration that opens the whole local file system.
 pub(crate) fn local_files() -> BTreeMap<String, LakeConfig> {
-    let lake = LakeConfig {
-        root: "file:///".to_owned(),
-        properties: BTreeMap::new(),
-    };
-    BTreeMap::from([("files".to_owned(), lake)])
+    BTreeMap::from([("files".to_owned(), LakeConfig::new("file:///"))])
 }
 
 fn parse_root(name: &str, root: &str) -> Result<Location> {
     Location::parse(root).map_err(|problem| {
         let why = match problem {
-            Problem::Foreign => {
-                "it must begin with file:///, s3://<bucket>, abfss://<container>@<host> or \
-                 gs://<bucket>"
-                    .to_owned()
-            }
+            Problem::Foreign => PLACES.to_owned(),
             Problem::Unaddressable(why) => why,
         };
         Error::Config(format!("lakes.{name}.root = {root:?}: {why}"))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use crate::http::{Response, serve};
-use crate::support::stores;
+use crate::support::{append, count, create, open, sqlite, stores};
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::datasource::listing::PartitionedFile;
@@ -13,19 +13,21 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 use futures::{StreamExt, TryStreamExt};
-use inshore_lake::Error;
+use inshore_lake::catalog::{Catalogs, open_location};
 use inshore_lake::config::{LakeConfig, Secret};
 use inshore_lake::store::{LakeStorage, LakeStorageFactory, Stores};
+use inshore_lake::table::IcebergTable;
+use inshore_lake::{Error, TableName};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 fn lake(root: &str, properties: &[(&str, &str)]) -> LakeConfig {
     let properties = properties.iter();
     LakeConfig {
-        root: root.to_owned(),
         properties: properties
             .map(|(key, value)| ((*key).to_owned(), Secret::new(*value)))
             .collect(),
+        ..LakeConfig::new(root)
     }
 }
 
@@ -69,6 +71,163 @@ fn only_what_lies_below_a_root_resolves() {
     // What climbs in an object's key is no key.
     let error = stores.resolve("s3://bucket/prefix/../x").unwrap_err();
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+}
+
+fn moved(root: &str, map: &[(&str, &str)], base: Option<&str>) -> LakeConfig {
+    let map = map.iter();
+    LakeConfig {
+        map: map
+            .map(|(prefix, target)| ((*prefix).to_owned(), (*target).to_owned()))
+            .collect(),
+        base: base.map(str::to_owned),
+        ..LakeConfig::new(root)
+    }
+}
+
+#[test]
+fn a_moved_location_must_lie_below_a_root_too() {
+    let map = [
+        ("hdfs://old/wh", "file:///data/lake"),
+        ("s3://gone/", "s3://bucket/prefix/"),
+    ];
+    let stores = Stores::new(&BTreeMap::from([
+        (
+            "a".to_owned(),
+            moved("file:///data", &map, Some("file:///data/rel")),
+        ),
+        ("b".to_owned(), lake("s3://bucket/prefix", &[])),
+    ]))
+    .unwrap();
+    for (location, path, url) in [
+        ("hdfs://old/wh/t/x%2F", "data/lake/t/x%2F", "file:///"),
+        ("s3://gone/t/x", "prefix/t/x", "s3://bucket/"),
+        ("t/x", "data/rel/t/x", "file:///"),
+        ("./t/x", "data/rel/t/x", "file:///"),
+        ("/data/lake/x", "data/lake/x", "file:///"),
+    ] {
+        let (_, resolved, key) = stores.resolve(location).unwrap();
+        assert_eq!((resolved.as_ref(), key.as_str()), (path, url));
+    }
+    for (location, place) in [
+        (
+            "hdfs://old/wh/../../etc/passwd",
+            "file:///data/lake/../../etc/passwd",
+        ),
+        ("../../x", "file:///data/rel/../../x"),
+    ] {
+        let error = stores.resolve(location).unwrap_err();
+        assert!(matches!(error, Error::OutsideLakes { .. }), "{error}");
+        let said = error.to_string();
+        assert!(
+            said.starts_with(&format!("{location} (mapped to {place}) lies outside")),
+            "{said}"
+        );
+    }
+    let error = stores.resolve("s3://gone/t//x").unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    let said = error.to_string();
+    assert!(
+        said.contains("s3://gone/t//x (mapped to s3://bucket/prefix/t//x)"),
+        "{said}"
+    );
+    // What no prefix matches stays what it is, and is named without a mapping.
+    let said = stores.resolve("hdfs://old/wh2/t").unwrap_err().to_string();
+    assert!(said.starts_with("hdfs://old/wh2/t lies outside"), "{said}");
+}
+
+#[test]
+fn a_map_that_leads_nowhere_is_refused_at_the_start() {
+    let root = "file:///data";
+    for (wrong, part) in [
+        (
+            moved(root, &[("old/", "data/x")], None),
+            "lakes.x.map.\"old/\" = \"data/x\": it must begin with file:///",
+        ),
+        (
+            moved(root, &[("old/", "file:///datum/x")], None),
+            "lakes.x.map.\"old/\" = \"file:///datum/x\": it lies outside the configured lakes \
+             (file:///data)",
+        ),
+        (
+            moved(root, &[("old/", "file:///data/../x")], None),
+            "lakes.x.map.\"old/\"",
+        ),
+        (
+            moved(root, &[("", "file:///data")], None),
+            "lakes.x.map.\"\"",
+        ),
+        (
+            moved(root, &[], Some("s3://b")),
+            "lakes.x.base = \"s3://b\"",
+        ),
+        (moved(root, &[], Some("hdfs://b")), "lakes.x.base"),
+    ] {
+        let error = Stores::new(&BTreeMap::from([("x".to_owned(), wrong)])).unwrap_err();
+        let said = error.to_string();
+        assert!(matches!(error, Error::Config(_)), "{said}");
+        assert!(said.contains(part), "{said}");
+    }
+    // A target may lie in another lake; two lakes cannot both have the base.
+    let first = || moved("file:///a", &[("old/", "file:///b/")], Some("file:///b"));
+    let with = |second| BTreeMap::from([("a".to_owned(), first()), ("b".to_owned(), second)]);
+    Stores::new(&with(LakeConfig::new("file:///b"))).unwrap();
+    let two = with(moved("file:///b", &[], Some("file:///b")));
+    let said = Stores::new(&two).unwrap_err().to_string();
+    assert!(
+        said.contains("lakes.a.base") && said.contains("lakes.b.base"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_table_is_read_where_it_was_moved_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| format!("file://{}/{name}", dir.path().display());
+    let writer = open(sqlite(dir.path()), dir.path()).writer("lake").await;
+    let writer = writer.unwrap();
+    create(&writer, "n", "t", &[]).await;
+    append(&writer, "n", "t", 100).await;
+    std::fs::rename(dir.path().join("warehouse"), dir.path().join("new")).unwrap();
+
+    // A second move on top: what its metadata says is no address at all.
+    let map = [
+        (&*at("warehouse"), &*at("new")),
+        ("hdfs://never/", &*at("new/")),
+    ];
+    let lake = moved(&at("new"), &map, Some(&at("new")));
+    let stores = Stores::new(&BTreeMap::from([("main".to_owned(), lake)])).unwrap();
+    let name = TableName::new("lake", "n", "t");
+    let configs = indexmap::IndexMap::from([("lake".to_owned(), sqlite(dir.path()))]);
+    let catalogs = Catalogs::open(&configs, Arc::clone(&stores)).unwrap();
+    let mut tables = vec![catalogs.load(&name).await.unwrap().unwrap()];
+    for location in [
+        &*at("warehouse/n/t"),
+        "hdfs://never/n/t",
+        "n/t",
+        "n/t/metadata/",
+    ] {
+        let table = open_location(&stores, location, &name).await;
+        tables.push(table.unwrap_or_else(|error| panic!("{location}: {error}")));
+    }
+    for table in tables {
+        assert_eq!(count(&table).await, 100);
+        let provider =
+            IcebergTable::try_new(name.clone(), table, Arc::default(), Arc::clone(&stores));
+        let context = SessionContext::new();
+        stores.register(&context.runtime_env());
+        context.register_table("t", provider.unwrap()).unwrap();
+        let rows = context.sql("SELECT * FROM t WHERE id >= 40").await.unwrap();
+        assert_eq!(rows.count().await.unwrap(), 60);
+    }
+
+    // A file that is away is named as it was written, with the place where it was looked for.
+    let said = stores.read("hdfs://never/n/x").await.unwrap_err();
+    assert_eq!(said.code().to_string(), "not_found");
+    let said = said.to_string();
+    assert!(
+        said.contains("hdfs://never/n/x") && said.contains("/new/n/x"),
+        "{said}"
+    );
 }
 
 #[test]
