@@ -1,13 +1,15 @@
 //! Iceberg values as Arrow scalars, and the range of source values behind a partition value.
 
-use std::ops::Neg;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::array::{ArrayRef, AsArray};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, TimeUnit};
 use datafusion::common::ScalarValue;
 use iceberg::spec::{PrimitiveLiteral, PrimitiveType, Transform, Type};
 use uuid::Uuid;
 
+use crate::manifest::bounds::{Side, widened_f32, widened_f64};
 use crate::scan::schema::{UTC, primitive_type};
 
 const MICROS_PER_HOUR: i64 = 3_600_000_000;
@@ -80,8 +82,12 @@ pub fn source_range(
         Transform::Identity => {
             let value = primitive_to_scalar(partition_value, partition_type);
             (
-                value.as_ref().and_then(|v| lower_bound(v, source_type)),
-                value.as_ref().and_then(|v| upper_bound(v, source_type)),
+                value
+                    .as_ref()
+                    .and_then(|v| bound(v, source_type, Side::Lower)),
+                value
+                    .as_ref()
+                    .and_then(|v| bound(v, source_type, Side::Upper)),
             )
         }
         Transform::Truncate(width) => truncated_range(width, partition_value, source_type),
@@ -96,26 +102,58 @@ pub fn source_range(
     }
 }
 
-/// A value as a lower bound of a column: cast to its type, zero widened to -0.0, NaN dropped.
-pub fn lower_bound(value: &ScalarValue, target: &DataType) -> Option<ScalarValue> {
+/// A value as a bound of a column: cast to its type, zero widened (see [`Side`]), NaN dropped.
+fn bound(value: &ScalarValue, target: &DataType, side: Side) -> Option<ScalarValue> {
     Some(match cast_bound(value, target)? {
-        ScalarValue::Float32(Some(v)) if v.is_nan() => return None,
-        ScalarValue::Float64(Some(v)) if v.is_nan() => return None,
-        ScalarValue::Float32(Some(0.0)) => ScalarValue::Float32(Some(0.0_f32.neg())),
-        ScalarValue::Float64(Some(0.0)) => ScalarValue::Float64(Some(0.0_f64.neg())),
+        ScalarValue::Float32(Some(v)) => ScalarValue::Float32(Some(widened_f32(v, side)?)),
+        ScalarValue::Float64(Some(v)) => ScalarValue::Float64(Some(widened_f64(v, side)?)),
         other => other,
     })
 }
 
-/// A value as an upper bound of a column: cast to its type, zero widened to 0.0, NaN dropped.
-pub fn upper_bound(value: &ScalarValue, target: &DataType) -> Option<ScalarValue> {
-    Some(match cast_bound(value, target)? {
-        ScalarValue::Float32(Some(v)) if v.is_nan() => return None,
-        ScalarValue::Float64(Some(v)) if v.is_nan() => return None,
-        ScalarValue::Float32(Some(0.0)) => ScalarValue::Float32(Some(0.0)),
-        ScalarValue::Float64(Some(0.0)) => ScalarValue::Float64(Some(0.0)),
-        other => other,
+/// The same for an array of values; `None` when the column cannot have had their type.
+pub fn bound_array(array: &ArrayRef, target: &DataType, side: Side) -> Option<ArrayRef> {
+    let from = array.data_type();
+    let cast = if from == target {
+        Arc::clone(array)
+    } else if promotes(from, target) {
+        cast_with_options(array, target, &CastOptions::default()).ok()?
+    } else {
+        return None;
+    };
+    Some(match target {
+        DataType::Float32 => {
+            let values = cast.as_primitive::<Float32Type>();
+            Arc::new(values.unary_opt::<_, Float32Type>(|v| widened_f32(v, side)))
+        }
+        DataType::Float64 => {
+            let values = cast.as_primitive::<Float64Type>();
+            Arc::new(values.unary_opt::<_, Float64Type>(|v| widened_f64(v, side)))
+        }
+        _ => cast,
     })
+}
+
+/// Builds an array of `data_type`; `None` when no value is known.
+pub fn scalars_to_array(
+    values: impl Iterator<Item = Option<ScalarValue>>,
+    data_type: &DataType,
+) -> Option<ArrayRef> {
+    let null = ScalarValue::try_from(data_type).ok()?;
+    let mut known = false;
+    let scalars: Vec<ScalarValue> = values
+        .map(|value| match value {
+            Some(value) if &value.data_type() == data_type => {
+                known = true;
+                value
+            }
+            _ => null.clone(),
+        })
+        .collect();
+    if !known {
+        return None;
+    }
+    ScalarValue::iter_to_array(scalars).ok()
 }
 
 fn cast_bound(value: &ScalarValue, target: &DataType) -> Option<ScalarValue> {
@@ -335,7 +373,7 @@ mod tests {
     #[test]
     fn zero_bounds_cover_both_zeroes() {
         let zero = ScalarValue::Float64(Some(0.0));
-        let low = lower_bound(&zero, &DataType::Float64).unwrap();
+        let low = bound(&zero, &DataType::Float64, Side::Lower).unwrap();
         assert_eq!(
             format!("{low:?}"),
             format!("{:?}", ScalarValue::Float64(Some(-0.0)))

@@ -18,27 +18,35 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BooleanArray, UInt64Array, new_null_array};
 use arrow::compute::kernels::cmp::{gt, lt};
 use arrow::compute::kernels::zip::zip;
-use arrow::compute::{is_not_null, is_null, or};
+use arrow::compute::{concat, is_not_null, is_null, or};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, ScalarValue};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::{PhysicalExpr, split_conjunction};
 use datafusion::physical_optimizer::pruning::PruningPredicate;
-use iceberg::spec::{
-    Datum, FieldSummary, ManifestFile, PartitionSpec, PrimitiveLiteral, PrimitiveType, Schema,
-    Transform, Type,
-};
+use iceberg::spec::{Datum, PrimitiveLiteral, PrimitiveType, Schema, Transform};
 use iceberg::transform::create_transform_function;
 use uuid::Uuid;
 
-use super::bounds::{lower_bound, promotes, source_range, upper_bound};
-use super::manifest::{ColumnMetrics, DecodedManifest, PartitionColumn, scalars_to_array};
+use super::bounds::{bound_array, scalars_to_array, source_range};
+use super::metrics::{column_type, entry_bounds};
+use crate::manifest::bounds::{Side, bound_literal};
+use crate::manifest::{
+    ColumnMetrics, DecodedManifest, FieldSummary, ManifestFile, PartitionColumn, PartitionField,
+    PartitionFields,
+};
 use crate::scan::schema::TableColumns;
+
+/// Files looked at together: enough for the cost of starting to vanish, few enough for the memory
+/// of their bounds to stay small.
+const FILES_AT_ONCE: usize = 1 << 16;
 
 /// A filter, made ready for pruning.
 #[derive(Debug)]
 pub struct Pruner<'a> {
-    predicate: PruningPredicate,
+    /// One for each condition that a row has to meet, so that one which cannot be evaluated over
+    /// bounds does not take the others' effect away.
+    predicates: Vec<PruningPredicate>,
     columns: &'a TableColumns,
     schema: &'a Schema,
 }
@@ -50,42 +58,84 @@ impl<'a> Pruner<'a> {
         columns: &'a TableColumns,
         schema: &'a Schema,
     ) -> Option<Self> {
-        let arrow: SchemaRef = Arc::clone(&columns.arrow);
-        let predicate = PruningPredicate::try_new(filter, arrow).ok()?;
-        (!predicate.always_true()).then_some(Self {
-            predicate,
+        let arrow: &SchemaRef = &columns.arrow;
+        let predicates: Vec<_> = split_conjunction(&filter)
+            .into_iter()
+            .filter_map(|part| PruningPredicate::try_new(Arc::clone(part), Arc::clone(arrow)).ok())
+            .filter(|predicate| !predicate.always_true())
+            .collect();
+        (!predicates.is_empty()).then_some(Self {
+            predicates,
             columns,
             schema,
         })
     }
 
-    /// For each file of a manifest, whether it has to be read.
-    pub fn keep_files(&self, manifest: &DecodedManifest) -> Vec<bool> {
-        let statistics = FileStatistics {
-            pruner: self,
-            manifest,
-        };
-        self.predicate
-            .prune(&statistics)
-            .unwrap_or_else(|_| vec![true; manifest.entries.len()])
+    /// For each container, whether it may hold rows that meet all conditions.
+    fn keep(&self, statistics: &impl PruningStatistics) -> Vec<bool> {
+        let mut keep = vec![true; statistics.num_containers()];
+        for predicate in &self.predicates {
+            // What cannot be evaluated rules nothing out.
+            let Ok(kept) = predicate.prune(statistics) else {
+                continue;
+            };
+            for (keep, kept) in keep.iter_mut().zip(kept) {
+                *keep &= kept;
+            }
+        }
+        keep
     }
 
-    /// Whether a manifest may hold files that have to be read.
-    pub fn keep_manifest(&self, manifest: &ManifestFile, spec: &PartitionSpec) -> bool {
-        let Some(summaries) = &manifest.partitions else {
-            return true;
-        };
-        if summaries.len() != spec.fields().len() {
-            return true;
+    /// For each file of the manifests, one after another, whether it has to be read.
+    pub fn keep_files(&self, manifests: &[Arc<DecodedManifest>]) -> Vec<bool> {
+        let mut keep = vec![];
+        let mut rest = manifests;
+        while !rest.is_empty() {
+            let mut files = 0;
+            let count = rest
+                .iter()
+                .take_while(|manifest| {
+                    files += manifest.entries.len();
+                    files <= FILES_AT_ONCE
+                })
+                .count();
+            let (some, others) = rest.split_at(count.max(1));
+            keep.extend(self.keep_some_files(some));
+            rest = others;
         }
-        let statistics = ManifestStatistics {
+        keep
+    }
+
+    fn keep_some_files(&self, manifests: &[Arc<DecodedManifest>]) -> Vec<bool> {
+        self.keep(&FileStatistics {
             pruner: self,
-            summaries,
-            spec,
-        };
-        self.predicate
-            .prune(&statistics)
-            .map_or(true, |keep| keep.iter().any(|keep| *keep))
+            manifests,
+            files: manifests.iter().map(|m| m.entries.len()).sum(),
+        })
+    }
+
+    /// For each manifest, whether it may hold files that have to be read.
+    pub fn keep_manifests(
+        &self,
+        manifests: &[(&ManifestFile, &Arc<PartitionFields>)],
+    ) -> Vec<bool> {
+        let known: Vec<_> = manifests
+            .iter()
+            .map(|(manifest, spec)| {
+                let summaries = manifest.partitions.as_deref().unwrap_or_default();
+                let fields = spec.fields.as_slice();
+                // Summaries of another spec say nothing.
+                if summaries.len() == fields.len() {
+                    (fields, summaries)
+                } else {
+                    Default::default()
+                }
+            })
+            .collect();
+        self.keep(&ManifestStatistics {
+            pruner: self,
+            manifests: &known,
+        })
     }
 
     fn column(&self, column: &Column) -> Option<(i32, &DataType)> {
@@ -95,170 +145,186 @@ impl<'a> Pruner<'a> {
     }
 
     fn source_type(&self, id: i32) -> Option<&PrimitiveType> {
-        match self.schema.field_by_id(id)?.field_type.as_ref() {
-            Type::Primitive(ty) => Some(ty),
-            _ => None,
-        }
+        column_type(self.schema, id)
     }
 }
 
-#[derive(Clone, Copy)]
-enum Side {
-    Lower,
-    Upper,
-}
-
-/// The files of one manifest as containers.
+/// The files of some manifests as containers, one after another.
 struct FileStatistics<'a> {
     pruner: &'a Pruner<'a>,
-    manifest: &'a DecodedManifest,
+    manifests: &'a [Arc<DecodedManifest>],
+    files: usize,
 }
 
 impl FileStatistics<'_> {
-    /// The tightest bound that entry bounds and partition values give.
-    fn bound(&self, column: &Column, side: Side) -> Option<ArrayRef> {
+    /// The tightest bounds that entry bounds and partition values give.
+    fn bounds(&self, column: &Column, side: Side) -> Option<ArrayRef> {
         let (id, data_type) = self.pruner.column(column)?;
-        let mut best = self.entry_bound(id, data_type, side);
-        for partition in self.partitions_of(id) {
+        let of_manifests: Vec<Option<ArrayRef>> = self
+            .manifests
+            .iter()
+            .map(|manifest| self.manifest_bounds(manifest, id, data_type, side))
+            .collect();
+        if of_manifests.iter().all(Option::is_none) {
+            return None;
+        }
+        let arrays: Vec<ArrayRef> = of_manifests
+            .into_iter()
+            .zip(self.manifests)
+            .map(|(array, manifest)| {
+                array.unwrap_or_else(|| new_null_array(data_type, manifest.entries.len()))
+            })
+            .collect();
+        let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
+        concat(&arrays).ok()
+    }
+
+    fn manifest_bounds(
+        &self,
+        manifest: &DecodedManifest,
+        id: i32,
+        data_type: &DataType,
+        side: Side,
+    ) -> Option<ArrayRef> {
+        let mut best = self.metrics(manifest, id).and_then(|metrics| {
+            let ty = self.pruner.source_type(id)?;
+            entry_bounds(metrics, ty, data_type, side)
+        });
+        for partition in partitions_of(manifest, id) {
             let array = match side {
                 Side::Lower => &partition.lower,
                 Side::Upper => &partition.upper,
             };
             let array = array
                 .as_ref()
-                .and_then(|array| promote(array, data_type, side));
+                .and_then(|array| bound_array(array, data_type, side));
             best = tighter(best, array, side);
         }
         best
     }
 
-    fn entry_bound(&self, id: i32, data_type: &DataType, side: Side) -> Option<ArrayRef> {
-        let metrics = self.metrics(id)?;
-        let array = match side {
-            Side::Lower => metrics.lower.as_ref()?,
-            Side::Upper => metrics.upper.as_ref()?,
-        };
-        let array = promote(array, data_type, side)?;
-        if data_type.is_floating() {
-            return without_nan(&array, &metrics.nan_counts);
-        }
-        Some(array)
-    }
-
-    fn metrics(&self, id: i32) -> Option<&ColumnMetrics> {
+    fn metrics<'m>(&self, manifest: &'m DecodedManifest, id: i32) -> Option<&'m ColumnMetrics> {
         if self.pruner.columns.unmapped.contains(&id) {
             return None;
         }
-        self.manifest.columns.get(&id)
+        manifest.columns.get(&id)
     }
+}
 
-    fn partitions_of(&self, id: i32) -> impl Iterator<Item = &PartitionColumn> {
-        self.manifest
-            .partitions
-            .iter()
-            .filter(move |partition| partition.source_id == id)
-    }
+fn partitions_of(manifest: &DecodedManifest, id: i32) -> impl Iterator<Item = &PartitionColumn> {
+    let partitions = manifest.partitions.iter();
+    partitions.filter(move |partition| partition.source_id == id)
 }
 
 impl PruningStatistics for FileStatistics<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bound(column, Side::Lower)
+        self.bounds(column, Side::Lower)
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bound(column, Side::Upper)
+        self.bounds(column, Side::Upper)
     }
 
     fn num_containers(&self) -> usize {
-        self.manifest.entries.len()
+        self.files
     }
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
         let (id, _) = self.pruner.column(column)?;
-        let counts = self.metrics(id).map(|m| &m.null_counts);
-        // Every transform but void turns NULL into NULL and a value into a value.
-        let partition = self
-            .partitions_of(id)
-            .find(|p| !matches!(p.transform, Transform::Void | Transform::Unknown));
-        let array: UInt64Array = (0..self.num_containers())
-            .map(|file| {
+        let mut nulls = UInt64Array::builder(self.files);
+        for manifest in self.manifests {
+            let counts = self.metrics(manifest, id).map(|m| &m.null_counts);
+            // Every transform but void turns NULL into NULL and a value into a value.
+            let partition = partitions_of(manifest, id)
+                .find(|p| !matches!(p.transform, Transform::Void | Transform::Unknown));
+            for (file, entry) in manifest.entries.iter().enumerate() {
                 let known = counts.filter(|c| c.is_valid(file)).map(|c| c.value(file));
-                known.or_else(|| match partition?.values.get(file)? {
-                    None => self.manifest.entries.get(file).map(|e| e.record_count),
+                nulls.append_option(known.or_else(|| match partition?.values.get(file)? {
+                    None => Some(entry.record_count),
                     Some(_) => Some(0),
-                })
-            })
-            .collect();
-        Some(Arc::new(array))
+                }));
+            }
+        }
+        Some(Arc::new(nulls.finish()))
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        let counts = self.manifest.entries.iter().map(|e| e.record_count);
+        let entries = self.manifests.iter().flat_map(|m| &m.entries);
+        let counts = entries.map(|e| e.record_count);
         Some(Arc::new(UInt64Array::from_iter_values(counts)))
     }
 
     fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
         let (id, _) = self.pruner.column(column)?;
-        let mut result: Option<Vec<Option<bool>>> = None;
-        for partition in self.partitions_of(id) {
-            let Transform::Bucket(_) = partition.transform else {
-                continue;
-            };
-            let Some(buckets) = buckets(self.pruner.source_type(id)?, partition.transform, values)
-            else {
-                continue;
-            };
-            let found = result.get_or_insert_with(|| vec![None; partition.values.len()]);
-            for (slot, value) in found.iter_mut().zip(&partition.values) {
-                if let Some(PrimitiveLiteral::Int(bucket)) = value
-                    && !buckets.contains(bucket)
+        let mut hashed: Vec<(Transform, Option<HashSet<i32>>)> = vec![];
+        let mut found: Vec<Option<bool>> = vec![None; self.files];
+        let mut known = false;
+        let mut start = 0;
+        for manifest in self.manifests {
+            let slots = found.get_mut(start..start + manifest.entries.len())?;
+            start += manifest.entries.len();
+            for partition in partitions_of(manifest, id) {
+                let Transform::Bucket(_) = partition.transform else {
+                    continue;
+                };
+                if !hashed
+                    .iter()
+                    .any(|(transform, _)| *transform == partition.transform)
                 {
-                    *slot = Some(false);
+                    let source = self.pruner.source_type(id)?;
+                    hashed.push((
+                        partition.transform,
+                        buckets(source, partition.transform, values),
+                    ));
+                }
+                let buckets = hashed
+                    .iter()
+                    .find(|(transform, _)| *transform == partition.transform)
+                    .and_then(|(_, buckets)| buckets.as_ref());
+                let Some(buckets) = buckets else {
+                    continue;
+                };
+                known = true;
+                for (slot, value) in slots.iter_mut().zip(&partition.values) {
+                    if let Some(PrimitiveLiteral::Int(bucket)) = value
+                        && !buckets.contains(bucket)
+                    {
+                        *slot = Some(false);
+                    }
                 }
             }
         }
-        result.map(BooleanArray::from)
+        known.then(|| BooleanArray::from(found))
     }
 }
 
-/// One manifest as a container, by the summaries in the manifest list.
+/// Manifests as containers, by the summaries in the manifest list.
 struct ManifestStatistics<'a> {
     pruner: &'a Pruner<'a>,
-    summaries: &'a [FieldSummary],
-    spec: &'a PartitionSpec,
+    /// For each manifest its partition fields and as many summaries; none where nothing is known.
+    manifests: &'a [(&'a [PartitionField], &'a [FieldSummary])],
 }
 
 impl ManifestStatistics<'_> {
-    fn bound(&self, column: &Column, side: Side) -> Option<ArrayRef> {
+    fn bounds(&self, column: &Column, side: Side) -> Option<ArrayRef> {
         let (id, data_type) = self.pruner.column(column)?;
         let source = self.pruner.source_type(id)?;
+        // A column may be the source of several fields: each gives an array, the tightest counts.
+        let fields_max = self
+            .manifests
+            .iter()
+            .map(|(fields, _)| fields.len())
+            .max()?;
         let mut best = None;
-        for (field, summary) in self.spec.fields().iter().zip(self.summaries) {
-            if field.source_id != id {
-                continue;
-            }
-            // NaN is above every bound; writers that do not say whether it occurs may have some.
-            if data_type.is_floating() && summary.contains_nan != Some(false) {
-                continue;
-            }
-            let bytes = match side {
-                Side::Lower => &summary.lower_bound,
-                Side::Upper => &summary.upper_bound,
-            };
-            let Some(value) = bytes
-                .as_ref()
-                .and_then(|bytes| partition_literal(bytes, field.transform, source))
-            else {
-                continue;
-            };
-            let (literal, ty) = value;
-            let (low, high) = source_range(field.transform, &literal, &ty, data_type);
-            let bound = match side {
-                Side::Lower => low,
-                Side::Upper => high,
-            };
-            let array = scalars_to_array(std::iter::once(bound), data_type);
-            best = tighter(best, array, side);
+        for place in 0..fields_max {
+            let bounds = self.manifests.iter().map(|(fields, summaries)| {
+                let (field, summary) = (fields.get(place)?, summaries.get(place)?);
+                if field.source_id != id {
+                    return None;
+                }
+                summary_bound(summary, field.transform, source, data_type, side)
+            });
+            best = tighter(best, scalars_to_array(bounds, data_type), side);
         }
         best
     }
@@ -266,39 +332,39 @@ impl ManifestStatistics<'_> {
 
 impl PruningStatistics for ManifestStatistics<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bound(column, Side::Lower)
+        self.bounds(column, Side::Lower)
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bound(column, Side::Upper)
+        self.bounds(column, Side::Upper)
     }
 
     fn num_containers(&self) -> usize {
-        1
+        self.manifests.len()
     }
 
-    /// As if the manifest had one row: one NULL when there is nothing else, none when it has none.
+    /// As if a manifest had one row: one NULL when there is nothing else, none when it has none.
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
         let (id, _) = self.pruner.column(column)?;
-        let (_, summary) = self
-            .spec
-            .fields()
-            .iter()
-            .zip(self.summaries)
-            .find(|(f, _)| {
+        let counts = self.manifests.iter().map(|(fields, summaries)| {
+            let mut pairs = fields.iter().zip(*summaries);
+            let (_, summary) = pairs.find(|(f, _)| {
                 f.source_id == id && !matches!(f.transform, Transform::Void | Transform::Unknown)
             })?;
-        if !summary.contains_null {
-            return Some(Arc::new(UInt64Array::from(vec![0])));
-        }
-        let no_value = summary.lower_bound.is_none()
-            && summary.upper_bound.is_none()
-            && summary.contains_nan == Some(false);
-        no_value.then(|| Arc::new(UInt64Array::from(vec![1])) as ArrayRef)
+            if !summary.contains_null {
+                return Some(0);
+            }
+            let no_value = summary.lower_bound.is_none()
+                && summary.upper_bound.is_none()
+                && summary.contains_nan == Some(false);
+            no_value.then_some(1)
+        });
+        Some(Arc::new(counts.collect::<UInt64Array>()))
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        Some(Arc::new(UInt64Array::from(vec![1])))
+        let ones = std::iter::repeat_n(1, self.manifests.len());
+        Some(Arc::new(UInt64Array::from_iter_values(ones)))
     }
 
     fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
@@ -306,19 +372,34 @@ impl PruningStatistics for ManifestStatistics<'_> {
     }
 }
 
-/// A partition value in a summary. Its type follows from the transform and the source type; bytes
-/// that do not fit (the source was promoted later) are refused rather than guessed.
-fn partition_literal(
-    bytes: &[u8],
+/// A bound of a column that a summary gives. Its type follows from the transform and the column's
+/// type; bytes that do not fit are left out rather than guessed.
+fn summary_bound(
+    summary: &FieldSummary,
     transform: Transform,
     source: &PrimitiveType,
-) -> Option<(PrimitiveLiteral, PrimitiveType)> {
-    let result = transform
-        .result_type(&Type::Primitive(source.clone()))
-        .ok()?;
-    let ty = result.as_primitive_type()?.clone();
-    let datum = Datum::try_from_bytes(bytes, ty.clone()).ok()?;
-    Some((datum.literal().clone(), ty))
+    data_type: &DataType,
+    side: Side,
+) -> Option<ScalarValue> {
+    // NaN is above every bound; writers that do not say whether it occurs may have some.
+    if data_type.is_floating() && summary.contains_nan != Some(false) {
+        return None;
+    }
+    let bytes = match side {
+        Side::Lower => summary.lower_bound.as_deref()?,
+        Side::Upper => summary.upper_bound.as_deref()?,
+    };
+    let ty = transform
+        .result_type(&source.clone().into())
+        .ok()?
+        .as_primitive_type()?
+        .clone();
+    let literal = bound_literal(bytes, &ty)?;
+    let (low, high) = source_range(transform, &literal, &ty, data_type);
+    match side {
+        Side::Lower => low,
+        Side::Upper => high,
+    }
 }
 
 /// The buckets that literals fall into; `None` when one of them cannot be hashed.
@@ -374,38 +455,6 @@ fn scalar_to_datum(value: &ScalarValue, ty: &PrimitiveType) -> Option<Datum> {
         _ => return None,
     };
     Datum::try_from_bytes(&bytes, ty.clone()).ok()
-}
-
-/// Bounds in the column's type of today.
-fn promote(array: &ArrayRef, data_type: &DataType, side: Side) -> Option<ArrayRef> {
-    let from = array.data_type();
-    if from == data_type && !data_type.is_floating() {
-        return Some(Arc::clone(array));
-    }
-    if !promotes(from, data_type) {
-        return None;
-    }
-    let values = (0..array.len()).map(|row| {
-        let value = ScalarValue::try_from_array(array, row).ok()?;
-        if value.is_null() {
-            return None;
-        }
-        match side {
-            Side::Lower => lower_bound(&value, data_type),
-            Side::Upper => upper_bound(&value, data_type),
-        }
-    });
-    scalars_to_array(values, data_type)
-}
-
-/// Bounds of files that are known to hold no NaN; NULL for the others.
-fn without_nan(array: &ArrayRef, nan_counts: &UInt64Array) -> Option<ArrayRef> {
-    let sure: BooleanArray = nan_counts
-        .iter()
-        .map(|count| Some(count == Some(0)))
-        .collect();
-    let null = new_null_array(array.data_type(), array.len());
-    zip(&sure, array, &null).ok()
 }
 
 /// Of two bounds the tighter one; where one is unknown, the other.
