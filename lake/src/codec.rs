@@ -24,10 +24,10 @@ use crate::scan::scan_config;
 
 /// Version of the encoding. Coordinator and workers check their protocol version when they meet;
 /// this catches what slips through.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// First bytes of every encoded scan, so that other codecs' bytes are refused at once.
-const MAGIC: &[u8; 8] = b"inshsc01";
+const MAGIC: &[u8; 8] = b"inshsc02";
 
 /// Encodes and decodes Iceberg scans; answers with an error for every other plan.
 #[derive(Clone, Copy, Debug, Default)]

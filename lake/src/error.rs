@@ -60,6 +60,22 @@ pub enum Error {
         /// The store's error.
         source: Arc<object_store::Error>,
     },
+    /// A file that a snapshot names is not in the store.
+    #[error(
+        "file {path} of snapshot {snapshot_id} of table {table} no longer exists; the snapshot may \
+         have been expired, or its files removed by another writer, while the query ran: run the \
+         statement again ({source})"
+    )]
+    Gone {
+        /// The table's full name.
+        table: String,
+        /// The snapshot that is read.
+        snapshot_id: i64,
+        /// Location of the file, as the table spells it.
+        path: String,
+        /// The store's error.
+        source: Arc<object_store::Error>,
+    },
     /// A broken invariant of ours.
     #[error("internal error: {0}")]
     Internal(String),
@@ -107,6 +123,24 @@ impl Error {
         }
     }
 
+    /// The error of reading a file of this snapshot: a file that is missing was there when the
+    /// snapshot was committed, so it is said what may have become of it.
+    pub(crate) fn of_snapshot(self, table: &str, snapshot_id: i64) -> Self {
+        match self {
+            Self::Store { path, source }
+                if matches!(*source, object_store::Error::NotFound { .. }) =>
+            {
+                Self::Gone {
+                    table: table.to_owned(),
+                    snapshot_id,
+                    path,
+                    source,
+                }
+            }
+            other => other,
+        }
+    }
+
     /// What iceberg-rust said about the file at `path`: our own error where its storage came from
     /// us, else a broken or unsupported file.
     pub fn from_iceberg(path: &str, error: &iceberg::Error) -> Self {
@@ -130,6 +164,17 @@ impl Error {
         }
     }
 
+    /// What DataFusion said while the file at `path` was read: our own error where there is one.
+    pub fn from_datafusion(path: &str, error: DataFusionError) -> Self {
+        match Self::in_chain(&error) {
+            Some(ours) => ours,
+            None => Self::Corrupt {
+                path: path.to_owned(),
+                why: error.strip_backtrace(),
+            },
+        }
+    }
+
     /// The first error of this type among the causes of `error`.
     pub fn in_chain(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
         causes(error).find_map(|cause| cause.downcast_ref::<Self>().cloned())
@@ -139,7 +184,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::Config(_) => Code::Config,
-            Self::NotFound(_) => Code::NotFound,
+            Self::NotFound(_) | Self::Gone { .. } => Code::NotFound,
             Self::Unsupported { .. } => Code::Unsupported,
             Self::Corrupt { .. } => Code::Corrupt,
             Self::OutsideLakes { .. } => Code::Forbidden,

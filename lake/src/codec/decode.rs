@@ -1,6 +1,7 @@
 //! From bytes to a scan. Every reference is checked: the bytes come over a network.
 
 use std::collections::{HashMap, HashSet};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -26,17 +27,18 @@ use datafusion_proto::physical_plan::{
 };
 use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalSortExprNode};
 use datafusion_proto_common as common;
-use iceberg::spec::NameMapping;
+use iceberg::spec::{DataFileFormat, NameMapping};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use prost::Message;
 
 use super::VERSION;
 use super::message as m;
+use crate::deletes::{DeleteFile, DeleteKind, EqualityGroup, FileDeletes};
 use crate::plan::PlanCounts;
 use crate::scan::mapping::NameRules;
 use crate::scan::schema::{TableColumns, TableField};
-use crate::scan::{IcebergSource, ScanFile, ScanInfo};
+use crate::scan::{IcebergSource, ScanEnv, ScanFile, ScanInfo};
 
 fn invalid(what: impl std::fmt::Display) -> DataFusionError {
     DataFusionError::Plan(format!("invalid encoded Iceberg scan: {what}"))
@@ -67,10 +69,11 @@ pub fn scan(
         ctx,
     };
     let source = source(&scan, &exprs)?;
+    let deletes = Deletes::new(&scan)?;
     let files = scan
         .files
         .iter()
-        .map(|file| decode_file(file, &schema))
+        .map(|file| decode_file(file, &schema, &deletes))
         .collect::<Result<Vec<_>>>()?;
     let groups = scan
         .groups
@@ -144,6 +147,9 @@ fn source(scan: &m::Scan, exprs: &Exprs<'_>) -> Result<Arc<dyn FileSource>> {
             files_total: counts.files_total,
             files_read: counts.files_read,
             bytes_read: counts.bytes_read,
+            delete_files: counts.delete_files,
+            bytes_total: counts.bytes_total,
+            row_groups: counts.row_groups,
         },
     };
     let mut parquet = ParquetSource::new(TableSchema::from_file_schema(Arc::clone(exprs.schema)))
@@ -151,12 +157,8 @@ fn source(scan: &m::Scan, exprs: &Exprs<'_>) -> Result<Arc<dyn FileSource>> {
     if let Some(predicate) = &scan.predicate {
         parquet = parquet.with_predicate(exprs.expr(predicate)?);
     }
-    let footers = exprs
-        .ctx
-        .runtime_env()
-        .cache_manager
-        .get_file_metadata_cache();
-    let mut source = IcebergSource::new(parquet, Arc::new(info), footers);
+    let env = ScanEnv::of(exprs.ctx.session_config(), &exprs.ctx.runtime_env());
+    let mut source = IcebergSource::new(parquet, Arc::new(info), env);
     if let Some(hint) = &scan.sort_hint {
         source = source.with_sort_hint(&exprs.order(hint)?)?;
     }
@@ -223,7 +225,7 @@ fn scalar(bytes: &[u8]) -> Result<ScalarValue> {
     Ok((&message::<common::ScalarValue>(bytes)?).try_into()?)
 }
 
-fn decode_file(file: &m::File, schema: &SchemaRef) -> Result<PartitionedFile> {
+fn decode_file(file: &m::File, schema: &SchemaRef, deletes: &Deletes) -> Result<PartitionedFile> {
     let constants: Result<HashMap<i32, ScalarValue>> = file
         .constants
         .iter()
@@ -242,8 +244,14 @@ fn decode_file(file: &m::File, schema: &SchemaRef) -> Result<PartitionedFile> {
         sequence_number: file.sequence_number,
         record_count: file.record_count,
         projected_bytes: file.projected_bytes,
-        constants: Arc::new(constants?),
-        without_nan: Arc::from(file.without_nan.as_slice()),
+        constants: constants?,
+        without_nan: Box::from(file.without_nan.as_slice()),
+        format: file_format(&file.format)?,
+        first_row_id: file.first_row_id,
+        deletes: FileDeletes {
+            positions: pick(&deletes.files, &file.positions)?.into(),
+            equality: pick(&deletes.groups, &file.keys)?.into(),
+        },
     };
     let mut piece = PartitionedFile::new_from_meta(meta).with_extension(Arc::new(scan_file));
     if file.has_statistics {
@@ -260,6 +268,69 @@ fn decode_file(file: &m::File, schema: &SchemaRef) -> Result<PartitionedFile> {
         piece.statistics = Some(Arc::new(statistics));
     }
     Ok(piece)
+}
+
+/// The delete files of a scan, by place.
+struct Deletes {
+    files: Vec<Arc<DeleteFile>>,
+    groups: Vec<Arc<EqualityGroup>>,
+}
+
+impl Deletes {
+    fn new(scan: &m::Scan) -> Result<Self> {
+        let files = scan
+            .delete_files
+            .iter()
+            .map(|file| delete_file(file).map(Arc::new))
+            .collect::<Result<Vec<_>>>()?;
+        let groups = scan
+            .key_groups
+            .iter()
+            .map(|group| {
+                Ok(Arc::new(EqualityGroup {
+                    ids: group.ids.clone().into(),
+                    files: pick(&files, &group.files)?.into(),
+                }))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { files, groups })
+    }
+}
+
+fn pick<T>(all: &[Arc<T>], places: &[u32]) -> Result<Vec<Arc<T>>> {
+    places
+        .iter()
+        .map(|place| all.get(*place as usize).map(Arc::clone))
+        .collect::<Option<_>>()
+        .ok_or_else(|| invalid("a delete file that does not exist"))
+}
+
+fn file_format(name: &str) -> Result<DataFileFormat> {
+    DataFileFormat::from_str(name).map_err(invalid)
+}
+
+fn delete_file(file: &m::DeleteFile) -> Result<DeleteFile> {
+    let data_file = file.data_file.as_deref().map(Arc::from);
+    let kind = match (file.equality, file.offset, file.length_bytes, data_file) {
+        (true, None, None, None) => DeleteKind::Equality,
+        (false, None, None, only) => DeleteKind::Positions { only },
+        (false, Some(offset), Some(length_bytes), Some(data_file)) => DeleteKind::Vector {
+            offset,
+            length_bytes,
+            data_file,
+        },
+        _ => return Err(invalid("a delete file of no kind")),
+    };
+    Ok(DeleteFile {
+        location: Arc::from(file.location.as_str()),
+        store: ObjectStoreUrl::parse(&file.store)?,
+        path: Path::parse(&file.path).map_err(invalid)?,
+        format: file_format(&file.format)?,
+        size_bytes: file.size_bytes,
+        record_count: file.record_count,
+        sequence_number: file.sequence_number,
+        kind,
+    })
 }
 
 fn column_statistics(bytes: &[u8]) -> Result<ColumnStatistics> {

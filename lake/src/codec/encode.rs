@@ -19,6 +19,7 @@ use prost::Message;
 
 use super::VERSION;
 use super::message as m;
+use crate::deletes::{DeleteFile, DeleteKind, EqualityGroup};
 use crate::plan::PlanCounts;
 use crate::scan::mapping::NameRules;
 use crate::scan::schema::TableField;
@@ -85,6 +86,8 @@ pub fn scan(
         statistics: statistics.encode_to_vec(),
         files: files.encoded,
         groups,
+        delete_files: files.deletes.files,
+        key_groups: files.deletes.groups,
     };
     message
         .encode(buf)
@@ -123,6 +126,9 @@ fn counts(counts: &PlanCounts) -> m::Counts {
         files_total: counts.files_total,
         files_read: counts.files_read,
         bytes_read: counts.bytes_read,
+        delete_files: counts.delete_files,
+        bytes_total: counts.bytes_total,
+        row_groups: counts.row_groups,
     }
 }
 
@@ -189,6 +195,7 @@ fn order(exprs: &[PhysicalSortExpr], codec: &dyn PhysicalExtensionCodec) -> Resu
 struct Files {
     encoded: Vec<m::File>,
     places: HashMap<Arc<str>, u32>,
+    deletes: Deletes,
 }
 
 impl Files {
@@ -200,7 +207,8 @@ impl Files {
             Some(place) => *place,
             None => {
                 let place = u32::try_from(self.encoded.len()).unwrap_or(u32::MAX);
-                self.encoded.push(encode_file(piece, file)?);
+                self.encoded
+                    .push(encode_file(piece, file, &mut self.deletes)?);
                 self.places.insert(Arc::clone(&file.location), place);
                 place
             }
@@ -213,7 +221,7 @@ impl Files {
     }
 }
 
-fn encode_file(piece: &PartitionedFile, file: &ScanFile) -> Result<m::File> {
+fn encode_file(piece: &PartitionedFile, file: &ScanFile, deletes: &mut Deletes) -> Result<m::File> {
     let mut constants: Vec<m::Constant> = file
         .constants
         .iter()
@@ -258,5 +266,76 @@ fn encode_file(piece: &PartitionedFile, file: &ScanFile) -> Result<m::File> {
             .unwrap_or(0),
         has_statistics: piece.statistics.is_some(),
         without_nan: file.without_nan.to_vec(),
+        format: file.format.to_string(),
+        first_row_id: file.first_row_id,
+        positions: file
+            .deletes
+            .positions
+            .iter()
+            .map(|delete| deletes.file(delete))
+            .collect(),
+        keys: file
+            .deletes
+            .equality
+            .iter()
+            .map(|group| deletes.group(group))
+            .collect(),
     })
+}
+
+/// The delete files met so far. Data files share them, so each travels once.
+#[derive(Default)]
+struct Deletes {
+    files: Vec<m::DeleteFile>,
+    places: HashMap<*const DeleteFile, u32>,
+    groups: Vec<m::KeyGroup>,
+    group_places: HashMap<*const EqualityGroup, u32>,
+}
+
+impl Deletes {
+    /// Planning makes one object of each delete file, so its address stands for it.
+    fn file(&mut self, file: &Arc<DeleteFile>) -> u32 {
+        if let Some(place) = self.places.get(&Arc::as_ptr(file)) {
+            return *place;
+        }
+        let (data_file, blob) = match &file.kind {
+            DeleteKind::Positions { only } => (only.clone(), None),
+            DeleteKind::Vector {
+                offset,
+                length_bytes,
+                data_file,
+            } => (Some(Arc::clone(data_file)), Some((*offset, *length_bytes))),
+            DeleteKind::Equality => (None, None),
+        };
+        let place = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
+        self.files.push(m::DeleteFile {
+            location: file.location.to_string(),
+            store: file.store.as_str().to_owned(),
+            path: file.path.to_string(),
+            format: file.format.to_string(),
+            size_bytes: file.size_bytes,
+            record_count: file.record_count,
+            sequence_number: file.sequence_number,
+            data_file: data_file.map(|path| path.to_string()),
+            offset: blob.map(|(offset, _)| offset),
+            length_bytes: blob.map(|(_, length)| length),
+            equality: file.kind == DeleteKind::Equality,
+        });
+        self.places.insert(Arc::as_ptr(file), place);
+        place
+    }
+
+    fn group(&mut self, group: &Arc<EqualityGroup>) -> u32 {
+        if let Some(place) = self.group_places.get(&Arc::as_ptr(group)) {
+            return *place;
+        }
+        let files = group.files.iter().map(|file| self.file(file)).collect();
+        let place = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
+        self.groups.push(m::KeyGroup {
+            ids: group.ids.to_vec(),
+            files,
+        });
+        self.group_places.insert(Arc::as_ptr(group), place);
+        place
+    }
 }

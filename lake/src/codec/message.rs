@@ -66,6 +66,61 @@ pub struct Scan {
     /// The pieces of each partition.
     #[prost(message, repeated, tag = "20")]
     pub groups: Vec<Group>,
+    /// Delete files; data files and key groups refer to them by place.
+    #[prost(message, repeated, tag = "21")]
+    pub delete_files: Vec<DeleteFile>,
+    /// Groups of equality delete files; data files refer to them by place.
+    #[prost(message, repeated, tag = "22")]
+    pub key_groups: Vec<KeyGroup>,
+}
+
+/// See [`crate::deletes::DeleteFile`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DeleteFile {
+    /// Location as the manifest spells it.
+    #[prost(string, tag = "1")]
+    pub location: String,
+    /// Which object store, by DataFusion's registry key.
+    #[prost(string, tag = "2")]
+    pub store: String,
+    /// Path in the object store.
+    #[prost(string, tag = "3")]
+    pub path: String,
+    /// Format, by Iceberg's name.
+    #[prost(string, tag = "4")]
+    pub format: String,
+    /// Size in bytes.
+    #[prost(uint64, tag = "5")]
+    pub size_bytes: u64,
+    /// Rows it deletes.
+    #[prost(uint64, tag = "6")]
+    pub record_count: u64,
+    /// Data sequence number.
+    #[prost(int64, tag = "7")]
+    pub sequence_number: i64,
+    /// The one data file it speaks of.
+    #[prost(string, optional, tag = "8")]
+    pub data_file: Option<String>,
+    /// Deletion vector: first byte of the blob.
+    #[prost(uint64, optional, tag = "9")]
+    pub offset: Option<u64>,
+    /// Deletion vector: length of the blob in bytes.
+    #[prost(uint64, optional, tag = "10")]
+    pub length_bytes: Option<u64>,
+    /// Whether it names keys rather than positions.
+    #[prost(bool, tag = "11")]
+    pub equality: bool,
+}
+
+/// See [`crate::deletes::EqualityGroup`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct KeyGroup {
+    /// Field ids of the key columns.
+    #[prost(int32, repeated, tag = "1")]
+    pub ids: Vec<i32>,
+    /// Places in [`Scan::delete_files`].
+    #[prost(uint32, repeated, tag = "2")]
+    pub files: Vec<u32>,
 }
 
 /// Field id, default and children of a column.
@@ -111,6 +166,15 @@ pub struct Counts {
     /// Their bytes.
     #[prost(uint64, tag = "5")]
     pub bytes_read: u64,
+    /// Delete files of the snapshot.
+    #[prost(uint64, tag = "6")]
+    pub delete_files: u64,
+    /// Bytes of all data files in opened manifests.
+    #[prost(uint64, tag = "7")]
+    pub bytes_total: u64,
+    /// Row groups to read.
+    #[prost(uint64, tag = "8")]
+    pub row_groups: u64,
 }
 
 /// An output column.
@@ -171,6 +235,18 @@ pub struct File {
     /// Floating-point columns without NaN, by field id.
     #[prost(int32, repeated, tag = "12")]
     pub without_nan: Vec<i32>,
+    /// Format, by Iceberg's name.
+    #[prost(string, tag = "13")]
+    pub format: String,
+    /// Row id of the first row.
+    #[prost(int64, optional, tag = "14")]
+    pub first_row_id: Option<i64>,
+    /// Position deletes, by place in [`Scan::delete_files`].
+    #[prost(uint32, repeated, tag = "15")]
+    pub positions: Vec<u32>,
+    /// Equality deletes, by place in [`Scan::key_groups`].
+    #[prost(uint32, repeated, tag = "16")]
+    pub keys: Vec<u32>,
 }
 
 /// The value of a column in every row of a file.

@@ -7,76 +7,111 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::functions::core::getfield::GetFieldFunc;
-use datafusion::logical_expr::ScalarUDF;
-use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
+use datafusion::logical_expr::{Operator, ScalarUDF};
+use datafusion::physical_expr::expressions::{
+    BinaryExpr, CaseExpr, CastExpr, Column, IsNotNullExpr, Literal,
+};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapterFactory};
 
 use super::convert::ConvertExpr;
-use super::mapping::{Conversion, NameRules, Source, file_fields, resolve};
+use super::mapping::{Conversion, NameRules, RowFact, Source, file_fields, resolve};
+use super::metadata_columns::{LAST_UPDATED_ID, ROW_ID_ID, ROW_POSITION_ID};
 use super::schema::TableColumns;
+use super::source::ScanFile;
 
 /// Makes adapters for the files of one scan.
 #[derive(Clone, Debug)]
 pub struct FieldIdAdapterFactory {
     columns: Arc<TableColumns>,
     rules: NameRules,
-    constants: Arc<HashMap<i32, ScalarValue>>,
-    without_nan: Arc<[i32]>,
+    file: Option<Arc<ScanFile>>,
+    position: bool,
 }
 
 impl FieldIdAdapterFactory {
-    /// `constants` are the values of columns that a file leaves out because its partition fixes
-    /// them, by field id; `without_nan` the field ids of floating-point columns known to hold none.
-    pub fn new(
-        columns: Arc<TableColumns>,
-        rules: NameRules,
-        constants: Arc<HashMap<i32, ScalarValue>>,
-        without_nan: Arc<[i32]>,
-    ) -> Self {
+    /// `file` is what the table knows of the file: values of columns that it leaves out, where its
+    /// rows come from. Delete files have none of that.
+    pub fn new(columns: Arc<TableColumns>, rules: NameRules, file: Option<Arc<ScanFile>>) -> Self {
         Self {
             columns,
             rules,
-            constants,
-            without_nan,
+            file,
+            position: false,
+        }
+    }
+
+    /// The last column of the file's batches is the position of each row in the file.
+    pub fn with_position(mut self) -> Self {
+        self.position = true;
+        self
+    }
+
+    fn adapter(&self, file: &SchemaRef) -> FieldIdAdapter {
+        let mut file_columns: Vec<FieldRef> = file.fields().iter().cloned().collect();
+        let position = match self.position {
+            true => file_columns.pop().map(|_| file_columns.len()),
+            false => None,
+        };
+        let ids = file_fields(&Schema::new(file_columns.clone()), &self.rules);
+        let none = HashMap::new();
+        let constants = self.file.as_ref().map_or(&none, |file| &file.constants);
+        let fields = self.columns.arrow.fields().iter();
+        let sources = fields
+            .zip(&self.columns.fields)
+            .map(|(field, table_field)| {
+                let source = resolve(field, table_field, &file_columns, &ids, constants)?;
+                Ok(match &self.file {
+                    Some(known) => lineage(table_field.id, source, known, position),
+                    None => source,
+                })
+            })
+            .collect();
+        let without_nan = self.file.as_ref().map_or(&[][..], |file| &file.without_nan);
+        let fields = self.columns.arrow.fields().iter();
+        let may_hold_nan = fields
+            .zip(&self.columns.fields)
+            .map(|(field, ids)| field.data_type().is_floating() && !without_nan.contains(&ids.id))
+            .collect();
+        FieldIdAdapter {
+            table: Arc::clone(&self.columns.arrow),
+            file: Arc::clone(file),
+            sources,
+            may_hold_nan,
         }
     }
 }
 
 impl PhysicalExprAdapterFactory for FieldIdAdapterFactory {
     fn create(&self, _table: SchemaRef, file: SchemaRef) -> Result<Arc<dyn PhysicalExprAdapter>> {
-        let ids = file_fields(&file, &self.rules);
-        let file_columns: Vec<FieldRef> = file.fields().iter().cloned().collect();
-        let sources = self
-            .columns
-            .arrow
-            .fields()
-            .iter()
-            .zip(&self.columns.fields)
-            .map(|(field, table_field)| {
-                resolve(field, table_field, &file_columns, &ids, &self.constants)
-            })
-            .collect();
-        let may_hold_nan = self
-            .columns
-            .arrow
-            .fields()
-            .iter()
-            .zip(&self.columns.fields)
-            .map(|(field, ids)| {
-                field.data_type().is_floating() && !self.without_nan.contains(&ids.id)
-            })
-            .collect();
-        Ok(Arc::new(FieldIdAdapter {
-            table: Arc::clone(&self.columns.arrow),
-            file,
-            sources,
-            may_hold_nan,
-        }))
+        Ok(Arc::new(self.adapter(&file)))
+    }
+}
+
+/// Row lineage (specification, "Row Lineage"): what a file does not say of a row follows from the
+/// file's first row id and sequence number.
+fn lineage(id: i32, source: Source, file: &ScanFile, position: Option<usize>) -> Source {
+    let own = match &source {
+        Source::File(place, Conversion::None) => Some(*place),
+        _ => None,
+    };
+    match (id, position, file.first_row_id) {
+        (ROW_POSITION_ID, Some(position), _) => Source::Row(RowFact::Position(position)),
+        (ROW_ID_ID, Some(position), Some(first)) => Source::Row(RowFact::RowId {
+            own,
+            position,
+            first,
+        }),
+        (LAST_UPDATED_ID, _, Some(_)) => Source::Row(RowFact::LastUpdated {
+            own,
+            sequence: file.sequence_number,
+        }),
+        _ => source,
     }
 }
 
@@ -138,6 +173,7 @@ impl FieldIdAdapter {
         let (target, source) = self.source(column)?;
         match source {
             Source::Constant(value) => Ok(Arc::new(Literal::new(value.clone()))),
+            Source::Row(fact) => self.row_fact(fact),
             Source::File(place, conversion) => {
                 let input = Arc::new(Column::new(self.file.field(*place).name(), *place));
                 Ok(converted(
@@ -148,6 +184,33 @@ impl FieldIdAdapter {
                 ))
             }
         }
+    }
+
+    fn row_fact(&self, fact: &RowFact) -> Result<Arc<dyn PhysicalExpr>> {
+        let column = |place: usize| -> Arc<dyn PhysicalExpr> {
+            Arc::new(Column::new(self.file.field(place).name(), place))
+        };
+        let number = |value: i64| -> Arc<dyn PhysicalExpr> {
+            Arc::new(Literal::new(ScalarValue::Int64(Some(value))))
+        };
+        let (own, inherited) = match fact {
+            RowFact::Position(position) => return Ok(column(*position)),
+            RowFact::RowId {
+                own,
+                position,
+                first,
+            } => {
+                let sum = BinaryExpr::new(column(*position), Operator::Plus, number(*first));
+                (own, Arc::new(sum) as Arc<dyn PhysicalExpr>)
+            }
+            RowFact::LastUpdated { own, sequence } => (own, number(*sequence)),
+        };
+        let Some(own) = own.map(column) else {
+            return Ok(inherited);
+        };
+        let known: Arc<dyn PhysicalExpr> = Arc::new(IsNotNullExpr::new(Arc::clone(&own)));
+        let case = CaseExpr::try_new(None, vec![(known, own)], Some(inherited))?;
+        Ok(Arc::new(case))
     }
 
     /// `s.x` as an access to that child alone, so that its siblings are not read. `None` leaves the
@@ -181,6 +244,10 @@ impl FieldIdAdapter {
             let Some(next) = name.and_then(|name| step.child(name)) else {
                 return Ok(None);
             };
+            // The reader leaves a child that is required without the NULLs of its struct.
+            if step.file.is_nullable() && !next.file.is_nullable() {
+                return Ok(None);
+            }
             step = next;
             let name = ScalarValue::Utf8(Some(step.file.name().clone()));
             names.push(Arc::new(Literal::new(name)));
@@ -227,8 +294,48 @@ impl<'a> Step<'a> {
                 file: files.get(*place)?,
                 conversion,
             }),
-            Source::Constant(_) => None,
+            Source::Constant(_) | Source::Row(_) => None,
         }
+    }
+}
+
+/// Columns of one file as columns of the table, for files that are read batch by batch.
+pub struct FileColumns {
+    exprs: Vec<Arc<dyn PhysicalExpr>>,
+}
+
+impl FileColumns {
+    /// The table columns at `wanted`, taken from batches of the schema `file`.
+    ///
+    /// # Errors
+    /// When the file's columns do not fit.
+    pub fn new(
+        columns: &Arc<TableColumns>,
+        rules: &NameRules,
+        file: &SchemaRef,
+        wanted: &[usize],
+    ) -> Result<Self> {
+        let factory = FieldIdAdapterFactory::new(Arc::clone(columns), rules.clone(), None);
+        let adapter = factory.adapter(file);
+        let exprs = wanted
+            .iter()
+            .map(|place| {
+                let name = columns.arrow.field(*place).name();
+                adapter.rewrite(Arc::new(Column::new(name, *place)))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { exprs })
+    }
+
+    /// The columns of one batch.
+    ///
+    /// # Errors
+    /// When a value does not fit the table's type.
+    pub fn project(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        self.exprs
+            .iter()
+            .map(|expr| expr.evaluate(batch)?.into_array(batch.num_rows()))
+            .collect()
     }
 }
 

@@ -5,10 +5,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeBinaryArray, ListArray, MapArray, RecordBatch, StringArray,
-    StringViewBuilder, StructArray, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, ListArray, MapArray, RecordBatch,
+    StringArray, StringViewBuilder, StructArray, new_null_array,
 };
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{CastOptions, cast_with_options, nullif};
 use arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::logical_expr::ColumnarValue;
@@ -149,17 +150,9 @@ fn convert_struct(array: &ArrayRef, target: &DataType, children: &[Source]) -> R
     let columns: Result<Vec<ArrayRef>> = fields
         .iter()
         .zip(children)
-        .map(|(field, source)| match source {
-            Source::File(place, conversion) => {
-                let child = input.columns().get(*place).ok_or_else(|| {
-                    exec_datafusion_err!("struct child {} is missing", field.name())
-                })?;
-                convert(child, field.data_type(), conversion)
-            }
-            Source::Constant(value) if value.is_null() => {
-                Ok(new_null_array(field.data_type(), input.len()))
-            }
-            Source::Constant(value) => value.to_array_of_size(input.len()),
+        .map(|(field, source)| {
+            let child = convert_child(input, field, source)?;
+            under_nulls(child, input.nulls())
         })
         .collect();
     if fields.is_empty() {
@@ -173,6 +166,35 @@ fn convert_struct(array: &ArrayRef, target: &DataType, children: &[Source]) -> R
         columns?,
         input.nulls().cloned(),
     )?))
+}
+
+/// A child with the NULLs of its struct: whoever reads the child alone must not see what stands in
+/// memory below a NULL, a default for instance.
+fn under_nulls(child: ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> {
+    match nulls.filter(|nulls| nulls.null_count() > 0) {
+        None => Ok(child),
+        Some(nulls) => {
+            let is_null = BooleanArray::new(!nulls.inner(), None);
+            Ok(nullif(&child, &is_null)?)
+        }
+    }
+}
+
+fn convert_child(input: &StructArray, field: &FieldRef, source: &Source) -> Result<ArrayRef> {
+    match source {
+        Source::File(place, conversion) => {
+            let child = input
+                .columns()
+                .get(*place)
+                .ok_or_else(|| exec_datafusion_err!("struct child {} is missing", field.name()))?;
+            convert(child, field.data_type(), conversion)
+        }
+        Source::Constant(value) if value.is_null() => {
+            Ok(new_null_array(field.data_type(), input.len()))
+        }
+        Source::Constant(value) => value.to_array_of_size(input.len()),
+        Source::Row(_) => exec_err!("struct child {} is no column of the table", field.name()),
+    }
 }
 
 fn convert_list(array: &ArrayRef, target: &DataType, element: &Conversion) -> Result<ArrayRef> {

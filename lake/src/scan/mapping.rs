@@ -169,6 +169,31 @@ pub enum Source {
     File(usize, Conversion),
     /// The file does not have it: the same value in every row.
     Constant(ScalarValue),
+    /// It follows from where the row stands.
+    Row(RowFact),
+}
+
+/// What is known of a row by its place; see [`super::metadata_columns`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RowFact {
+    /// The position in the file, which is the batch's column at this place.
+    Position(usize),
+    /// The row id: the file's own column where it has a value, else the first id plus the position.
+    RowId {
+        /// Place of the file's own column.
+        own: Option<usize>,
+        /// Place of the position.
+        position: usize,
+        /// Id of the file's first row.
+        first: i64,
+    },
+    /// The sequence number of the last change: the file's own column where it has a value.
+    LastUpdated {
+        /// Place of the file's own column.
+        own: Option<usize>,
+        /// The file's data sequence number.
+        sequence: i64,
+    },
 }
 
 /// Finds where a table column comes from.

@@ -13,8 +13,11 @@
 pub mod adapter;
 pub mod convert;
 pub mod mapping;
+pub mod metadata_columns;
 mod morsel;
+mod opening;
 mod reader;
+mod rows;
 pub mod schema;
 mod source;
 mod split;
@@ -31,7 +34,9 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::physical_plan::ExecutionPlan;
 
-pub use source::{IcebergSource, ScanFile, ScanInfo};
+pub(crate) use morsel::{name_file, panicked};
+pub(crate) use reader::check;
+pub use source::{IcebergSource, ScanEnv, ScanFile, ScanInfo};
 pub(crate) use split::{groups, piece_bytes, ranges};
 
 extensions_options! {

@@ -13,33 +13,60 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use parquet::errors::ParquetError;
 
+use super::ScanInfo;
 use crate::Error;
+use crate::deletes::KeyFilter;
 
-/// A planner of one file whose errors name the file.
+/// What a message says about a file of a scan.
+#[derive(Clone)]
+pub struct FileName {
+    /// The file's location as the table spells it.
+    pub path: Arc<str>,
+    /// The scan it belongs to.
+    pub info: Arc<ScanInfo>,
+}
+
+impl FileName {
+    /// Names the file in an error, see [`name_file`], and the snapshot when the file is away.
+    pub fn name(&self, error: DataFusionError) -> DataFusionError {
+        let error = name_file(&self.path, error);
+        match (self.info.snapshot_id, Error::in_chain(&error)) {
+            (Some(snapshot), Some(ours)) => ours.of_snapshot(&self.info.table, snapshot).into(),
+            _ => error,
+        }
+    }
+}
+
+/// A planner of one file whose errors name the file, and whose rows pass its equality deletes.
 pub struct NamedPlanner {
     inner: Box<dyn MorselPlanner>,
-    path: Arc<str>,
+    file: FileName,
+    keys: Option<Arc<KeyFilter>>,
 }
 
 impl NamedPlanner {
-    /// `path` is the file's location as the table spells it.
-    pub fn new(inner: Box<dyn MorselPlanner>, path: Arc<str>) -> Self {
-        Self { inner, path }
+    /// Names `file` in the errors of `inner`.
+    pub fn new(
+        inner: Box<dyn MorselPlanner>,
+        file: FileName,
+        keys: Option<Arc<KeyFilter>>,
+    ) -> Self {
+        Self { inner, file, keys }
     }
 }
 
 impl fmt::Debug for NamedPlanner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NamedPlanner({})", self.path)
+        write!(f, "NamedPlanner({})", self.file.path)
     }
 }
 
 impl MorselPlanner for NamedPlanner {
     fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
-        let Self { inner, path } = *self;
+        let Self { inner, file, keys } = *self;
         let planned = catch_unwind(AssertUnwindSafe(|| inner.plan()))
             .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
-            .map_err(|error| name_file(&path, error))?;
+            .map_err(|error| file.name(error))?;
         let Some(mut plan) = planned else {
             return Ok(None);
         };
@@ -47,14 +74,17 @@ impl MorselPlanner for NamedPlanner {
             .take_morsels()
             .into_iter()
             .map(|inner| {
-                let path = Arc::clone(&path);
-                Box::new(NamedMorsel { inner, path }) as Box<dyn Morsel>
+                let (file, keys) = (file.clone(), keys.clone());
+                Box::new(NamedMorsel { inner, file, keys }) as Box<dyn Morsel>
             })
             .collect();
         let planners = plan
             .take_ready_planners()
             .into_iter()
-            .map(|inner| Box::new(Self::new(inner, Arc::clone(&path))) as Box<dyn MorselPlanner>)
+            .map(|inner| {
+                let named = Self::new(inner, file.clone(), keys.clone());
+                Box::new(named) as Box<dyn MorselPlanner>
+            })
             .collect();
         let mut named = MorselPlan::new()
             .with_morsels(morsels)
@@ -65,8 +95,8 @@ impl MorselPlanner for NamedPlanner {
                     .catch_unwind()
                     .await
                     .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
-                    .map_err(|error| name_file(&path, error))?;
-                Ok(Box::new(Self::new(next, path)) as Box<dyn MorselPlanner>)
+                    .map_err(|error| file.name(error))?;
+                Ok(Box::new(Self::new(next, file, keys)) as Box<dyn MorselPlanner>)
             });
         }
         Ok(Some(named))
@@ -75,30 +105,36 @@ impl MorselPlanner for NamedPlanner {
 
 struct NamedMorsel {
     inner: Box<dyn Morsel>,
-    path: Arc<str>,
+    file: FileName,
+    keys: Option<Arc<KeyFilter>>,
 }
 
 impl fmt::Debug for NamedMorsel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NamedMorsel({})", self.path)
+        write!(f, "NamedMorsel({})", self.file.path)
     }
 }
 
 impl Morsel for NamedMorsel {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
-        let Self { inner, path } = *self;
+        let Self { inner, file, keys } = *self;
         AssertUnwindSafe(inner.into_stream())
             .catch_unwind()
             .map(move |batch| {
                 batch
                     .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
-                    .map_err(|error| name_file(&path, error))
+                    .and_then(|batch| match &keys {
+                        Some(keys) => keys.apply(&batch),
+                        None => Ok(batch),
+                    })
+                    .map_err(|error| file.name(error))
             })
             .boxed()
     }
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> DataFusionError {
+/// The error that a panic of a decoder stands for.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> DataFusionError {
     let why = panic
         .downcast_ref::<String>()
         .map(String::as_str)
@@ -108,7 +144,7 @@ fn panicked(panic: &(dyn Any + Send)) -> DataFusionError {
 }
 
 /// Turns errors of the file into ours, and says of all others where they arose.
-pub fn name_file(path: &str, error: DataFusionError) -> DataFusionError {
+pub(crate) fn name_file(path: &str, error: DataFusionError) -> DataFusionError {
     match error {
         DataFusionError::ParquetError(error) => parquet_error(path, *error),
         DataFusionError::ObjectStore(source) => store_error(path, *source),

@@ -16,10 +16,11 @@ use futures::future::BoxFuture;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetObjectReader};
+use parquet::basic::{ConvertedType, Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
-    FileMetaData, KeyValue, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
-    RowGroupMetaData,
+    ColumnChunkMetaData, FileMetaData, KeyValue, PageIndexPolicy, ParquetMetaData,
+    ParquetMetaDataReader, RowGroupMetaData,
 };
 
 /// Bytes read from the end of a file at first: enough for the footer of most files, so that opening
@@ -190,11 +191,44 @@ fn marked(metadata: ParquetMetaData) -> ParquetMetaData {
         file.schema_descr_ptr(),
         file.column_orders().cloned(),
     );
-    ParquetMetaData::new(file, metadata.row_groups().to_vec())
+    let groups = metadata
+        .row_groups()
+        .iter()
+        .cloned()
+        .map(without_wide_blooms);
+    ParquetMetaData::new(file, groups.collect())
+}
+
+/// Forgets the bloom filters of decimals in fewer than 16 bytes: DataFusion looks for their values
+/// as 16 bytes, finds none, and would leave out every row group.
+fn without_wide_blooms(group: RowGroupMetaData) -> RowGroupMetaData {
+    let is_short_decimal = |column: &ColumnChunkMetaData| {
+        let kind = column.column_descr();
+        column.bloom_filter_offset().is_some()
+            && kind.physical_type() == Type::FIXED_LEN_BYTE_ARRAY
+            && kind.type_length() < 16
+            && kind.converted_type() == ConvertedType::DECIMAL
+    };
+    if !group.columns().iter().any(is_short_decimal) {
+        return group;
+    }
+    let columns = group.columns().iter().cloned().map(|column| {
+        if !is_short_decimal(&column) {
+            return Ok(column);
+        }
+        let builder = column.into_builder().set_bloom_filter_offset(None);
+        builder.set_bloom_filter_length(None).build()
+    });
+    let columns: Result<Vec<_>, ParquetError> = columns.collect();
+    let rebuilt = columns.and_then(|columns| {
+        let builder = group.clone().into_builder();
+        builder.set_column_metadata(columns).build()
+    });
+    rebuilt.unwrap_or(group)
 }
 
 /// Checks what the reader takes for granted, so that a broken footer is an error and not a panic.
-fn check(metadata: &ParquetMetaData, size: u64) -> Result<(), ParquetError> {
+pub(crate) fn check(metadata: &ParquetMetaData, size: u64) -> Result<(), ParquetError> {
     let columns = metadata.file_metadata().schema_descr().num_columns();
     for (number, group) in metadata.row_groups().iter().enumerate() {
         let broken = |what: &str| Err(ParquetError::General(format!("row group {number} {what}")));

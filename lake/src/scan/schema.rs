@@ -50,7 +50,7 @@ impl TableColumns {
         let mut arrow = Vec::new();
         let mut fields = Vec::new();
         for field in schema.as_struct().fields() {
-            let (arrow_field, table_field) = column(table, &field.name, field, true)?;
+            let (arrow_field, table_field) = translated(table, field)?;
             arrow.push(arrow_field);
             fields.push(table_field);
         }
@@ -85,6 +85,22 @@ impl TableColumns {
         self
     }
 
+    /// The same columns without anything required, at any depth: delete files hold only the keys.
+    pub fn relaxed(&self) -> Self {
+        let fields = self.arrow.fields().iter().map(|field| relaxed(field));
+        Self {
+            arrow: Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>())),
+            ..self.clone()
+        }
+    }
+
+    /// Adds a column behind the others.
+    pub fn push(&mut self, arrow: FieldRef, field: TableField) {
+        let fields = self.arrow.fields().iter().cloned().chain([arrow]);
+        self.arrow = Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()));
+        self.fields.push(field);
+    }
+
     /// Index of the top-level column with this field id.
     pub fn index_of_id(&self, id: i32) -> Option<usize> {
         self.fields.iter().position(|field| field.id == id)
@@ -95,6 +111,26 @@ impl TableColumns {
         let index = self.arrow.index_of(name).ok()?;
         self.fields.get(index).map(|field| field.id)
     }
+}
+
+/// The field without anything required in it, but for what Arrow demands of maps.
+pub fn relaxed(field: &Field) -> FieldRef {
+    let data_type = match field.data_type() {
+        DataType::Struct(children) => {
+            DataType::Struct(children.iter().map(|child| relaxed(child)).collect())
+        }
+        DataType::List(element) => DataType::List(relaxed(element)),
+        other => other.clone(),
+    };
+    Arc::new(Field::new(field.name(), data_type, true))
+}
+
+/// Translates one top-level field of an Iceberg schema.
+///
+/// # Errors
+/// As [`TableColumns::try_new`].
+pub fn translated(table: &str, field: &NestedField) -> Result<(FieldRef, TableField)> {
+    column(table, &field.name, field, true)
 }
 
 fn column(

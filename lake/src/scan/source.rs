@@ -7,29 +7,38 @@ use std::sync::Arc;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Result, ScalarValue, internal_datafusion_err};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{
-    FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
-};
+use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileScanConfig, FileSource, ParquetSource};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
-use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{
     EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr,
 };
-use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
+use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::{DisplayFormatType, SortOrderPushdownResult};
+use datafusion::prelude::SessionConfig;
 use datafusion_datasource::file_stream::FileOpener;
 use datafusion_datasource::morsel::{MorselPlanner, Morselizer};
+use iceberg::spec::DataFileFormat;
 use object_store::ObjectStore;
 
-use super::adapter::FieldIdAdapterFactory;
 use super::mapping::NameRules;
-use super::morsel::{NamedPlanner, name_file};
+use super::metadata_columns::{LAST_UPDATED_ID, needs_position};
+use super::morsel::{FileName, NamedPlanner};
+use super::opening::{DeletesPlanner, FileOpening};
 use super::reader::FileReaderFactory;
+use super::rows::FileRows;
 use super::schema::TableColumns;
+use crate::deletes::{DeleteCache, DeleteReader, FileDeletes};
 use crate::plan::PlanCounts;
+
+/// Rows in a batch where the session does not say.
+const DEFAULT_BATCH_ROWS: usize = 8192;
 
 /// What all files of a scan share.
 #[derive(Clone, Debug)]
@@ -46,47 +55,90 @@ pub struct ScanInfo {
     pub counts: PlanCounts,
 }
 
+/// What a scan shares with all others of its process.
+#[derive(Clone, Debug)]
+pub struct ScanEnv {
+    /// Footers of Parquet files.
+    pub footers: Arc<dyn FileMetadataCache>,
+    /// Delete files.
+    pub deletes: DeleteReader,
+}
+
+impl ScanEnv {
+    /// The environment of a session: its runtime's stores and footers, and the delete cache that the
+    /// node put into the configuration ([`SessionConfig::with_extension`]). Without one, a cache
+    /// lives as long as the scan.
+    pub fn of(config: &SessionConfig, runtime: &RuntimeEnv) -> Self {
+        let cache = config.get_extension::<DeleteCache>().unwrap_or_default();
+        Self {
+            footers: runtime.cache_manager.get_file_metadata_cache(),
+            deletes: DeleteReader::new(cache, Arc::clone(&runtime.object_store_registry)),
+        }
+    }
+}
+
 /// What Iceberg says about one file of a scan; attached to each of its pieces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScanFile {
     /// The location as the manifest spells it.
     pub location: Arc<str>,
+    /// The file's format.
+    pub format: DataFileFormat,
     /// Partition spec it was written with.
     pub spec_id: i32,
     /// Data sequence number.
     pub sequence_number: i64,
     /// Rows in the whole file.
     pub record_count: u64,
+    /// Row id of its first row, in tables with row lineage.
+    pub first_row_id: Option<i64>,
     /// Estimated bytes of the projected columns in the whole file.
     pub projected_bytes: u64,
-    /// Values of identity partition columns by field id, for files that leave them out.
-    pub constants: Arc<HashMap<i32, ScalarValue>>,
+    /// Values by field id of columns that the file leaves out: identity partition columns, and
+    /// what the table says of the file itself.
+    pub constants: HashMap<i32, ScalarValue>,
     /// Field ids of floating-point columns that hold no NaN, as the writer counted.
-    pub without_nan: Arc<[i32]>,
+    pub without_nan: Box<[i32]>,
+    /// What deletes rows of it.
+    pub deletes: FileDeletes,
 }
 
-/// Reads the Parquet files of an Iceberg table.
+impl ScanFile {
+    /// Whether the file is read like any other: nothing about it has to be told to the reader.
+    /// `lineage` says that a column is asked for that follows from where the file came from.
+    fn is_plain(&self, lineage: bool) -> bool {
+        self.constants.is_empty()
+            && self.without_nan.is_empty()
+            && self.deletes.is_empty()
+            && !(lineage && self.first_row_id.is_some())
+    }
+}
+
+/// Reads the files of an Iceberg table.
 #[derive(Clone)]
 pub struct IcebergSource {
+    /// Reads all columns of the table; the projection is ours, because key columns of deletes have to
+    /// be added to it for some files.
     inner: ParquetSource,
+    projection: ProjectionExprs,
     info: Arc<ScanInfo>,
-    footers: Arc<dyn FileMetadataCache>,
+    env: ScanEnv,
+    batch_size: Option<usize>,
     /// The order asked for by a sort above, as a hint to read promising row groups first. Kept here
     /// because it is private to the Parquet source and has to travel to workers.
     sort_hint: Vec<PhysicalSortExpr>,
 }
 
 impl IcebergSource {
-    /// A source over `inner`, whose schema is that of `info`; footers are kept in `footers`.
-    pub fn new(
-        inner: ParquetSource,
-        info: Arc<ScanInfo>,
-        footers: Arc<dyn FileMetadataCache>,
-    ) -> Self {
+    /// A source over `inner`, whose schema is that of `info`.
+    pub fn new(inner: ParquetSource, info: Arc<ScanInfo>, env: ScanEnv) -> Self {
+        let all: Vec<usize> = (0..info.columns.arrow.fields().len()).collect();
         Self {
+            projection: ProjectionExprs::from_indices(&all, &info.columns.arrow),
             inner,
             info,
-            footers,
+            env,
+            batch_size: None,
             sort_hint: vec![],
         }
     }
@@ -162,21 +214,34 @@ impl FileSource for IcebergSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
-        let reader = FileReaderFactory::new(Arc::clone(&store), Arc::clone(&self.footers));
-        let opener = FileOpening {
+        let footers = Arc::clone(&self.env.footers);
+        let readers = Arc::new(FileReaderFactory::new(Arc::clone(&store), footers));
+        let readers_of_source = Arc::clone(&readers) as Arc<dyn ParquetFileReaderFactory>;
+        let opening = FileOpening {
             source: self
                 .inner
                 .clone()
-                .with_parquet_file_reader_factory(Arc::new(reader)),
+                .with_parquet_file_reader_factory(readers_of_source),
+            projection: self.projection.clone(),
+            batch_size: self.batch_size.unwrap_or(DEFAULT_BATCH_ROWS),
             info: Arc::clone(&self.info),
+            deletes: self.env.deletes.clone(),
+            readers,
             store,
             url: config.object_store_url.clone(),
             limit: config.limit,
             preserve_order: config.preserve_order,
             partition,
         };
-        let plain = opener.morselizer(Arc::default(), Arc::default())?;
-        Ok(Box::new(IcebergMorselizer { opener, plain }))
+        let plain = opening.morselizer(None, &[])?;
+        let positions = self.reads(needs_position);
+        let lineage = self.reads(|id| id == LAST_UPDATED_ID);
+        Ok(Box::new(IcebergMorselizer {
+            opening: Arc::new(opening),
+            plain,
+            positions,
+            lineage,
+        }))
     }
 
     fn table_schema(&self) -> &TableSchema {
@@ -186,7 +251,9 @@ impl FileSource for IcebergSource {
     fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
         let inner = FileSource::with_batch_size(&self.inner, batch_size);
         // The Parquet source always answers with one of its kind.
-        self.wrap(&inner).unwrap_or_else(|_| Arc::new(self.clone()))
+        let mut source = self.with_inner(&inner).unwrap_or_else(|_| self.clone());
+        source.batch_size = Some(batch_size);
+        Arc::new(source)
     }
 
     fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
@@ -194,7 +261,7 @@ impl FileSource for IcebergSource {
     }
 
     fn projection(&self) -> Option<&ProjectionExprs> {
-        self.inner.projection()
+        Some(&self.projection)
     }
 
     fn metrics(&self) -> &ExecutionPlanMetricsSet {
@@ -217,13 +284,18 @@ impl FileSource for IcebergSource {
                 }
                 write!(
                     f,
-                    ", manifests={}/{}, files={}/{}, bytes={}",
+                    ", manifests={}/{}, files={}/{}, bytes={}/{}, row_groups={}",
                     counts.manifests_read,
                     counts.manifests_total,
                     counts.files_read,
                     counts.files_total,
-                    counts.bytes_read
+                    counts.bytes_read,
+                    counts.bytes_total,
+                    counts.row_groups
                 )?;
+                if counts.delete_files > 0 {
+                    write!(f, ", delete_files={}", counts.delete_files)?;
+                }
             }
             DisplayFormatType::TreeRender => {
                 writeln!(f, "table={}", info.table)?;
@@ -254,6 +326,11 @@ impl FileSource for IcebergSource {
         filters: Vec<Arc<dyn PhysicalExpr>>,
         config: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
+        if self.inner.table_parquet_options().global.pushdown_filters
+            || config.execution.parquet.pushdown_filters
+        {
+            return self.push_down_plain_filters(filters, config);
+        }
         let pushed = self.inner.try_pushdown_filters(filters, config)?;
         let updated_node = pushed
             .updated_node
@@ -270,6 +347,11 @@ impl FileSource for IcebergSource {
         order: &[PhysicalSortExpr],
         properties: &EquivalenceProperties,
     ) -> Result<SortOrderPushdownResult<Arc<dyn FileSource>>> {
+        // The reader finds the statistics to order row groups by under the column's name, and takes
+        // those of a nested column for it that has the same name in the file.
+        if self.has_nested_columns() {
+            return Ok(SortOrderPushdownResult::Unsupported);
+        }
         let hinted = |inner: Arc<dyn FileSource>| -> Result<Arc<dyn FileSource>> {
             let mut source = self.with_inner(&inner)?;
             source.sort_hint = order.to_vec();
@@ -296,56 +378,80 @@ impl FileSource for IcebergSource {
         &self,
         projection: &ProjectionExprs,
     ) -> Result<Option<Arc<dyn FileSource>>> {
-        self.inner
-            .try_pushdown_projection(projection)?
-            .map(|inner| self.wrap(&inner))
-            .transpose()
+        let mut source = self.clone();
+        source.projection = self.projection.try_merge(projection)?;
+        Ok(Some(Arc::new(source)))
     }
 }
 
-/// Everything needed to open files of one partition.
-struct FileOpening {
-    source: ParquetSource,
-    info: Arc<ScanInfo>,
-    store: Arc<dyn ObjectStore>,
-    url: ObjectStoreUrl,
-    limit: Option<usize>,
-    preserve_order: bool,
-    partition: usize,
-}
-
-impl FileOpening {
-    /// The Parquet morselizer for files with these properties; see [`ScanFile`].
-    fn morselizer(
+impl IcebergSource {
+    /// With late materialisation the reader answers for the filters it takes. It cannot for those on
+    /// nested columns: where a file lacks a child, it finds no way to filter by it and says nothing.
+    fn push_down_plain_filters(
         &self,
-        constants: Arc<HashMap<i32, ScalarValue>>,
-        without_nan: Arc<[i32]>,
-    ) -> Result<Box<dyn Morselizer>> {
-        let adapter = FieldIdAdapterFactory::new(
-            Arc::clone(&self.info.columns),
-            self.info.rules.clone(),
-            constants,
-            without_nan,
-        );
-        let config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(self.source.clone()))
-            .with_limit(self.limit)
-            .with_preserve_order(self.preserve_order)
-            .with_expr_adapter(Some(Arc::new(adapter)))
-            .build();
-        self.source
-            .create_morselizer(Arc::clone(&self.store), &config, self.partition)
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+        config: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
+        let is_nested = |filter: &Arc<dyn PhysicalExpr>| {
+            collect_columns(filter).iter().any(|column| {
+                let field = self.info.columns.arrow.field_with_name(column.name());
+                field.is_ok_and(|field| field.data_type().is_nested())
+            })
+        };
+        let nested: Vec<bool> = filters.iter().map(is_nested).collect();
+        let plain = filters.into_iter().zip(&nested);
+        let plain = plain
+            .filter(|(_, nested)| !**nested)
+            .map(|(filter, _)| filter);
+        let pushed = self.inner.try_pushdown_filters(plain.collect(), config)?;
+        let mut answers = pushed.filters.into_iter();
+        let filters = nested
+            .iter()
+            .map(|nested| match nested {
+                true => PushedDown::No,
+                false => answers.next().unwrap_or(PushedDown::No),
+            })
+            .collect();
+        let updated_node = pushed.updated_node.map(|inner| self.wrap(&inner));
+        Ok(FilterPushdownPropagation {
+            filters,
+            updated_node: updated_node.transpose()?,
+        })
+    }
+
+    /// Whether any column of the table is nested.
+    fn has_nested_columns(&self) -> bool {
+        let mut fields = self.info.columns.arrow.fields().iter();
+        fields.any(|field| field.data_type().is_nested())
+    }
+
+    /// Whether a column is projected or filtered whose field id is of some kind.
+    fn reads(&self, kind: impl Fn(i32) -> bool) -> bool {
+        let columns = &self.info.columns;
+        let is_of_kind = |column: &Column| columns.id_of(column.name()).is_some_and(&kind);
+        let projected = self
+            .projection
+            .iter()
+            .map(|column| Arc::clone(&column.expr));
+        projected
+            .chain(self.inner.filter())
+            .any(|expr| collect_columns(&expr).iter().any(is_of_kind))
     }
 }
 
 struct IcebergMorselizer {
-    opener: FileOpening,
+    opening: Arc<FileOpening>,
     /// Serves every file that has no properties of its own.
     plain: Box<dyn Morselizer>,
+    /// Whether positions of rows are asked for.
+    positions: bool,
+    /// Whether the sequence numbers of their last changes are.
+    lineage: bool,
 }
 
 impl fmt::Debug for IcebergMorselizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "IcebergMorselizer({})", self.opener.info.table)
+        write!(f, "IcebergMorselizer({})", self.opening.info.table)
     }
 }
 
@@ -357,18 +463,26 @@ impl Morselizer for IcebergMorselizer {
                 file.object_meta.location
             ));
         };
-        let path = Arc::clone(&scan_file.location);
-        let planned = if scan_file.constants.is_empty() && scan_file.without_nan.is_empty() {
-            self.plain.plan_file(file)
-        } else {
-            self.opener
-                .morselizer(
-                    Arc::clone(&scan_file.constants),
-                    Arc::clone(&scan_file.without_nan),
-                )
-                .and_then(|morselizer| morselizer.plan_file(file))
+        let name = FileName {
+            path: Arc::clone(&scan_file.location),
+            info: Arc::clone(&self.opening.info),
         };
-        let planner = planned.map_err(|error| name_file(&path, error))?;
-        Ok(Box::new(NamedPlanner::new(planner, path)))
+        if self.positions || scan_file.format != DataFileFormat::Parquet {
+            let rows = FileRows::new(Arc::clone(&self.opening), scan_file, file);
+            return Ok(Box::new(NamedPlanner::new(Box::new(rows), name, None)));
+        }
+        if !scan_file.deletes.is_empty() {
+            let pending = DeletesPlanner::new(Arc::clone(&self.opening), scan_file, file);
+            return Ok(Box::new(NamedPlanner::new(Box::new(pending), name, None)));
+        }
+        let planned = match scan_file.is_plain(self.lineage) {
+            true => self.plain.plan_file(file),
+            false => self
+                .opening
+                .morselizer(Some(scan_file), &[])
+                .and_then(|morselizer| morselizer.plan_file(file)),
+        };
+        let planner = planned.map_err(|error| name.name(error))?;
+        Ok(Box::new(NamedPlanner::new(planner, name, None)))
     }
 }
