@@ -5,8 +5,14 @@
 //! - [`catalog`]: catalogs, and the names of one statement resolved against them.
 //! - [`name`]: full table names.
 //! - [`table`]: a table as DataFusion sees it.
+//! - [`version`]: which state of a table is read.
+//! - [`metadata_tables`]: tables over a table's metadata.
+//! - [`definition`]: a table as the statement that would create it.
+//! - [`manifest`]: manifest lists and manifests, decoded.
 //! - [`plan`]: which files a scan has to read.
 //! - [`scan`]: reading them.
+//! - [`deletes`]: rows that are deleted from them.
+//! - [`formats`]: reading one file of any format in the order of its rows.
 //! - [`codec`]: sending a scan to a worker.
 //! - [`sql_types`]: SQL type names as Iceberg understands them.
 //! - [`error`]: the crate's error.
@@ -14,13 +20,19 @@
 pub mod catalog;
 pub mod codec;
 pub mod config;
+pub mod definition;
+pub mod deletes;
 pub mod error;
+pub mod formats;
+pub mod manifest;
+pub mod metadata_tables;
 pub mod name;
 pub mod plan;
 pub mod scan;
 pub mod sql_types;
 pub mod store;
 pub mod table;
+pub mod version;
 
 pub use error::{Error, Result};
 pub use name::TableName;

@@ -13,14 +13,12 @@ use iceberg::table::Table;
 use iceberg::{Runtime, TableIdent};
 use serde_json::Value;
 
+use super::repair::repair;
 use crate::store::{MAX_READ_BYTES, Stores};
 use crate::{Error, Result};
 
 /// First bytes of a gzip stream (RFC 1952, section 2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-
-/// Types of the specification that iceberg-rust 0.10 cannot represent.
-const UNREADABLE_TYPES: [&str; 4] = ["variant", "geometry", "geography", "unknown"];
 
 /// Parsed metadata by the location of its file.
 #[derive(Clone)]
@@ -119,57 +117,38 @@ fn uncompressed(location: &str, content: Bytes) -> Result<Bytes> {
 }
 
 fn parse(location: &str, text: &[u8]) -> Result<TableMetadata> {
-    serde_json::from_slice(text).map_err(|error| match serde_json::from_slice(text) {
-        Ok(value) => diagnose(location, &value)
-            .unwrap_or_else(|| corrupt(location, &format!("not Iceberg table metadata: {error}"))),
-        Err(error) => corrupt(location, &format!("not JSON: {error}")),
-    })
+    let refused = match serde_json::from_slice::<TableMetadata>(text) {
+        Ok(metadata) => return Ok(metadata),
+        Err(refused) => refused,
+    };
+    let value: Value = serde_json::from_slice(text)
+        .map_err(|error| corrupt(location, &format!("not JSON: {error}")))?;
+    repaired(location, value, &refused.to_string())
+}
+
+/// Metadata that iceberg-rust refused, after [`repair`]. `refused` says why it did, for metadata
+/// that cannot be saved.
+///
+/// # Errors
+/// [`Error::Unsupported`] for an unknown format version, else [`Error::Corrupt`].
+pub(super) fn repaired(location: &str, mut value: Value, refused: &str) -> Result<TableMetadata> {
+    diagnose(location, &value)?;
+    repair(&mut value);
+    // What is still wrong then is better said of the file as it was.
+    serde_json::from_value(value)
+        .map_err(|_| corrupt(location, &format!("not Iceberg table metadata: {refused}")))
 }
 
 /// What metadata that iceberg-rust refuses is about, when it is a feature we know of.
-pub(super) fn diagnose(location: &str, metadata: &Value) -> Option<Error> {
-    let unsupported = |what: String, why: String| Error::Unsupported {
-        table: location.to_owned(),
-        what,
-        why,
-    };
-    if let Some(version) = metadata.get("format-version").and_then(Value::as_u64)
-        && !(1..=3).contains(&version)
-    {
-        let why = "format versions 1 to 3 are known".to_owned();
-        return Some(unsupported(format!("format version {version}"), why));
-    }
-    let schemas = metadata.get("schemas").and_then(Value::as_array);
-    let mut schemas = schemas.into_iter().flatten().chain(metadata.get("schema"));
-    let (column, data_type) = schemas.find_map(|schema| unreadable_field(schema, ""))?;
-    let why = format!("its type {data_type} is not supported yet");
-    Some(unsupported(format!("column {column}"), why))
-}
-
-/// The first field below `node` (a schema, struct, list or map) whose type cannot be represented,
-/// as its dotted path and type.
-fn unreadable_field(node: &Value, path: &str) -> Option<(String, String)> {
-    let fields = node.get("fields").and_then(Value::as_array);
-    let in_fields = fields.into_iter().flatten().find_map(|field| {
-        let name = field.get("name").and_then(Value::as_str).unwrap_or("?");
-        unreadable_type(field.get("type")?, format!("{path}{name}"))
-    });
-    in_fields.or_else(|| {
-        ["element", "key", "value"]
-            .iter()
-            .find_map(|part| unreadable_type(node.get(part)?, format!("{path}{part}")))
-    })
-}
-
-fn unreadable_type(data_type: &Value, path: String) -> Option<(String, String)> {
-    match data_type {
-        Value::String(text) => {
-            let base = text.split(['(', ' ']).next().unwrap_or(text);
-            UNREADABLE_TYPES
-                .contains(&base)
-                .then(|| (path, text.clone()))
-        }
-        nested => unreadable_field(nested, &format!("{path}.")),
+fn diagnose(location: &str, metadata: &Value) -> Result<()> {
+    let version = metadata.get("format-version").and_then(Value::as_u64);
+    match version {
+        Some(version) if !(1..=3).contains(&version) => Err(Error::Unsupported {
+            table: location.to_owned(),
+            what: format!("format version {version}"),
+            why: "format versions 1 to 3 are known".to_owned(),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -12,6 +12,7 @@ mod embedded;
 mod location;
 mod memory;
 mod metadata;
+mod repair;
 mod rest;
 mod scrub;
 mod sql;
@@ -41,7 +42,8 @@ use crate::{Error, Result, TableName};
 pub use self::backend::Writer;
 pub use self::embedded::embedded_config;
 pub use self::location::open_location;
-pub use self::statement::{MakeProvider, StatementCatalogs};
+pub use self::repair::COLUMN_TYPE_PROPERTY;
+pub use self::statement::{MakeProvider, Reference, StatementCatalogs};
 pub use self::suggest::suggest;
 
 /// A listing of a whole catalog may take this many calls' time.

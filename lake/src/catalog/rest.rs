@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use iceberg::spec::TableMetadata;
 use iceberg::table::Table;
 use iceberg::{Catalog, CatalogBuilder, ErrorKind, NamespaceIdent, TableIdent};
 use iceberg_catalog_rest::{
@@ -93,9 +94,6 @@ impl RestBackend {
         if let Some(error) = Error::in_chain(error) {
             return error;
         }
-        if let Some(error) = unreadable_table(error) {
-            return error;
-        }
         let mut why = match status(error) {
             Some(code) => format!("HTTP status {code}"),
             None => error.message().to_owned(),
@@ -153,7 +151,15 @@ impl Backend for RestBackend {
         let table = match self.call(|| self.catalog.load_table(&encoded)).await {
             Ok(table) => table,
             Err(error) if error.kind() == ErrorKind::TableNotFound => return Ok(None),
-            Err(error) => return Err(self.failed(&error)),
+            Err(error) => {
+                let Some(refused) = refused_table(&error) else {
+                    return Err(self.failed(&error));
+                };
+                let (metadata, location) = refused?;
+                let (ident, location) = (name.to_ident()?, location.as_deref());
+                let (metadata, file_io) = (Arc::new(metadata), &self.shared.file_io);
+                return metadata::table(ident, metadata, location, file_io).map(Some);
+            }
         };
         // A new table over our stores: the one at hand carries the catalog's secrets.
         let (location, file_io) = (table.metadata_location(), &self.shared.file_io);
@@ -248,20 +254,21 @@ fn server_message(error: &iceberg::Error) -> Option<String> {
     Some(message)
 }
 
-/// The error of a table whose metadata iceberg-rust refuses.
-fn unreadable_table(error: &iceberg::Error) -> Option<Error> {
-    let body = body(error)?;
-    let table = body.get("metadata")?;
+/// The metadata, and its location, of a table that the client refuses. None when the error is
+/// about something else.
+fn refused_table(error: &iceberg::Error) -> Option<Result<(TableMetadata, Option<String>)>> {
+    let mut body = body(error)?;
+    let table = body.get_mut("metadata")?.take();
     let location = body
         .get("metadata-location")
-        .or_else(|| table.get("location"));
-    let location = location
         .and_then(Value::as_str)
-        .unwrap_or("in the catalog's answer");
-    Some(
-        metadata::diagnose(location, table).unwrap_or_else(|| Error::Corrupt {
-            path: location.to_owned(),
-            why: innermost(error).unwrap_or_else(|| error.message().to_owned()),
-        }),
-    )
+        .map(str::to_owned);
+    let shown = location.clone().or_else(|| {
+        let location = table.get("location").and_then(Value::as_str);
+        location.map(str::to_owned)
+    });
+    let shown = shown.unwrap_or_else(|| "in the catalog's answer".to_owned());
+    let why = innermost(error).unwrap_or_else(|| error.message().to_owned());
+    let repaired = metadata::repaired(&shown, table, &why);
+    Some(repaired.map(|metadata| (metadata, location)))
 }

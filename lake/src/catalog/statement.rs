@@ -4,7 +4,7 @@
 //! however often it names it. So the tables a statement refers to are loaded before it is planned,
 //! each once, and the whole catalog is listed only for statements that list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,11 +15,13 @@ use datafusion::logical_expr::TableType;
 use futures::stream::{self, StreamExt};
 use iceberg::table::Table;
 use indexmap::{IndexMap, IndexSet};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::OnceCell;
 
 use super::Catalogs;
-use crate::{Error, Result, TableName};
+use crate::table::IcebergTable;
+use crate::version::TableVersion;
+use crate::{Error, Result, TableName, metadata_tables};
 
 /// Tables that are loaded at once for one statement.
 const CONCURRENT_LOADS: usize = 16;
@@ -28,17 +30,114 @@ const CONCURRENT_LOADS: usize = 16;
 const INFORMATION_SCHEMA: &str = "information_schema";
 
 /// Makes DataFusion's table from Iceberg's.
-pub type MakeProvider =
-    Arc<dyn Fn(TableName, Table) -> Result<Arc<dyn TableProvider>> + Send + Sync>;
+pub type MakeProvider = Arc<dyn Fn(TableName, Table) -> Result<Arc<IcebergTable>> + Send + Sync>;
+
+/// A table as a statement refers to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reference {
+    /// The name by which the statement will ask for it.
+    pub name: TableName,
+    /// The table it stands for, as the catalog names it: the same name, unless there is a version.
+    /// May end in the suffix of a metadata table.
+    pub base: TableName,
+    /// The state that is read; the current one when absent.
+    pub version: Option<TableVersion>,
+    /// Metadata columns to add, as far as the table has no columns of these names.
+    pub metadata_columns: Vec<String>,
+}
+
+impl From<TableName> for Reference {
+    fn from(name: TableName) -> Self {
+        Self {
+            base: name.clone(),
+            name,
+            version: None,
+            metadata_columns: Vec::new(),
+        }
+    }
+}
+
+/// The tables that were loaded for one statement: each once, so that all references see one state.
+struct Loads {
+    make: MakeProvider,
+    tables: Mutex<HashMap<TableName, Loaded>>,
+}
+
+type Loaded = Arc<OnceCell<Result<Option<Arc<IcebergTable>>>>>;
+
+impl Loads {
+    /// Begins with tables that are open already and lie over those of the catalogs.
+    fn new(make: MakeProvider, open: BTreeMap<TableName, Arc<IcebergTable>>) -> Self {
+        let tables = open.into_iter().map(|(name, table)| {
+            let loaded = OnceCell::new_with(Some(Ok(Some(table))));
+            (name, Arc::new(loaded))
+        });
+        Self {
+            make,
+            tables: Mutex::new(tables.collect()),
+        }
+    }
+
+    async fn table(
+        &self,
+        catalogs: &Catalogs,
+        name: &TableName,
+    ) -> Result<Option<Arc<IcebergTable>>> {
+        let cell = Arc::clone(self.tables.lock().entry(name.clone()).or_default());
+        let load = || async { provide(catalogs, name, &self.make).await };
+        cell.get_or_init(load).await.clone()
+    }
+
+    /// The provider a reference asks for; none when there is no such table.
+    async fn provide(
+        &self,
+        catalogs: &Catalogs,
+        reference: &Reference,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        let at = |table: Arc<IcebergTable>| match &reference.version {
+            Some(version) => table.at(version),
+            None => Ok(table),
+        };
+        if let Some(table) = self.table(catalogs, &reference.base).await? {
+            let table = at(table)?;
+            let schema = table.iceberg_schema().as_struct();
+            let added = reference.metadata_columns.iter();
+            let added = added.filter(|name| schema.field_by_name(name).is_none());
+            let added: Vec<String> = added.cloned().collect();
+            return Ok(Some(table.with_metadata_columns(&added)?));
+        }
+        let Some((table, suffix)) = metadata_tables::split(&reference.base.table) else {
+            return Ok(None);
+        };
+        let base = TableName::new(&reference.base.catalog, &reference.base.namespace, table);
+        match self.table(catalogs, &base).await? {
+            Some(table) => metadata_tables::open(&at(table)?, suffix).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+async fn provide(
+    catalogs: &Catalogs,
+    name: &TableName,
+    make: &MakeProvider,
+) -> Result<Option<Arc<IcebergTable>>> {
+    match catalogs.load(name).await? {
+        Some(table) => make(name.clone(), table).map(Some),
+        None => Ok(None),
+    }
+}
 
 impl Catalogs {
     /// Loads the tables that a statement refers to, at once and each once. Names that do not
     /// exist are left out. An error of a catalog or a table is kept and returned by
     /// [`SchemaProvider::table`] for that name. With `listing`, all namespaces and tables are
-    /// listed too; what is only listed loads when it is asked for.
+    /// listed too; what is only listed loads when it is asked for. The tables in `open` lie over
+    /// those of the catalogs.
     pub async fn resolve(
         self: &Arc<Self>,
-        references: &[TableName],
+        references: &[Reference],
+        open: BTreeMap<TableName, Arc<IcebergTable>>,
         listing: bool,
         make: MakeProvider,
     ) -> Arc<StatementCatalogs> {
@@ -46,39 +145,35 @@ impl Catalogs {
         if listing {
             self.list_into(&statement, &make).await;
         }
-        let names: IndexSet<TableName> = references
+        for (name, table) in &open {
+            statement.put(
+                name,
+                Slot::Ready(Arc::clone(table) as Arc<dyn TableProvider>),
+            );
+        }
+        let wanted: IndexSet<Reference> = references
             .iter()
-            .filter(|name| name.namespace != INFORMATION_SCHEMA)
+            .filter(|reference| reference.base.namespace != INFORMATION_SCHEMA)
             .cloned()
             .collect();
-        let loads = names.into_iter().map(|name| {
-            let make = Arc::clone(&make);
+        let loads = Arc::new(Loads::new(make, open));
+        let provided = wanted.into_iter().map(|reference| {
+            let loads = Arc::clone(&loads);
             async move {
-                let loaded = self.provide(&name, &make).await;
-                (name, loaded)
+                let provided = loads.provide(self, &reference).await;
+                (reference, provided)
             }
         });
-        let mut loads = stream::iter(loads).buffer_unordered(CONCURRENT_LOADS);
-        while let Some((name, loaded)) = loads.next().await {
-            let slot = match loaded {
+        let mut provided = stream::iter(provided).buffer_unordered(CONCURRENT_LOADS);
+        while let Some((reference, provided)) = provided.next().await {
+            let slot = match provided {
                 Ok(Some(provider)) => Slot::Ready(provider),
                 Ok(None) => continue,
                 Err(error) => Slot::Failed(error),
             };
-            statement.put(&name, slot);
+            statement.put(&reference.name, slot);
         }
         statement
-    }
-
-    async fn provide(
-        &self,
-        name: &TableName,
-        make: &MakeProvider,
-    ) -> Result<Option<Arc<dyn TableProvider>>> {
-        match self.load(name).await? {
-            Some(table) => make(name.clone(), table).map(Some),
-            None => Ok(None),
-        }
     }
 
     /// Lists every catalog. One that cannot be listed is left out, so that browsing the others
@@ -235,8 +330,8 @@ impl Lazy {
     /// The table; none when it is gone since the listing or cannot be loaded. Such a table must
     /// not fail a statement that only looks around, like one on `information_schema.columns`.
     async fn load(&self) -> Option<Arc<dyn TableProvider>> {
-        let load = async || match self.catalogs.provide(&self.name, &self.make).await {
-            Ok(table) => table,
+        let load = async || match provide(&self.catalogs, &self.name, &self.make).await {
+            Ok(table) => table.map(|table| table as Arc<dyn TableProvider>),
             Err(error) => {
                 tracing::warn!(table = %self.name, %error, "table left out of a listing");
                 None
