@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::support::{append, catalog, count, create, open, sqlite, stores};
+use crate::support::{append, catalog, count, create, open, refused_column, sqlite, stores};
 use indexmap::IndexMap;
 use inshore_lake::catalog::{Catalogs, embedded_config, open_location};
 use inshore_lake::config::CatalogKind;
@@ -188,7 +188,8 @@ async fn metadata_may_be_compressed_and_broken_files_are_named() {
 
     let text = text.replace("\"type\":\"string\"", "\"type\":\"geometry(OGC:CRS84)\"");
     std::fs::write(file, text).unwrap();
-    let error = load().await.to_string();
+    let table = catalogs.load(&name("n", "broken")).await.unwrap().unwrap();
+    let error = refused_column(&catalogs, table).await;
     assert!(
         error.contains("column name") && error.contains("geometry(OGC:CRS84)"),
         "{error}"

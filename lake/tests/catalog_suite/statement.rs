@@ -1,31 +1,45 @@
 //! The names of one statement, as DataFusion asks for them.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::support::{append, catalog, create, open, sqlite, stores};
-use datafusion::catalog::{CatalogProviderList, TableProvider};
+use datafusion::catalog::CatalogProviderList;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::TableType;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use iceberg::arrow::schema_to_arrow_schema;
 use indexmap::IndexMap;
-use inshore_lake::catalog::{CatalogLimits, Catalogs, MakeProvider, StatementCatalogs};
+use inshore_lake::catalog::{CatalogLimits, Catalogs, MakeProvider, Reference, StatementCatalogs};
 use inshore_lake::config::CatalogKind;
+use inshore_lake::plan::ManifestCache;
+use inshore_lake::table::IcebergTable;
+use inshore_lake::version::TableVersion;
 use inshore_lake::{Error, TableName};
 
-/// A provider without rows for each table, and how many were made.
+/// A provider for each table, and how many were made.
 fn counting() -> (MakeProvider, Arc<AtomicUsize>) {
     let made = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&made);
-    let make: MakeProvider = Arc::new(move |_, table| {
+    let manifests = Arc::new(ManifestCache::new(1 << 20));
+    let make: MakeProvider = Arc::new(move |name, table| {
         counter.fetch_add(1, Ordering::SeqCst);
-        let schema = schema_to_arrow_schema(table.metadata().current_schema()).unwrap();
-        let provider: Arc<dyn TableProvider> = Arc::new(EmptyTable::new(Arc::new(schema)));
-        Ok(provider)
+        let stores = inshore_lake::store::Stores::for_local_files()?;
+        IcebergTable::try_new(name, table, Arc::clone(&manifests), stores)
     });
     (make, made)
+}
+
+async fn resolve(
+    catalogs: &Arc<Catalogs>,
+    names: &[TableName],
+    listing: bool,
+    make: MakeProvider,
+) -> Arc<StatementCatalogs> {
+    let references: Vec<Reference> = names.iter().cloned().map(Reference::from).collect();
+    let open = BTreeMap::new();
+    catalogs.resolve(&references, open, listing, make).await
 }
 
 fn name(namespace: &str, table: &str) -> TableName {
@@ -69,7 +83,7 @@ async fn each_table_is_loaded_once_and_only_if_named() {
         TableName::new("elsewhere", "n", "t"),
         name("information_schema", "tables"),
     ];
-    let statement = catalogs.resolve(&references, false, make).await;
+    let statement = resolve(&catalogs, &references, false, make).await;
     assert_eq!(made.load(Ordering::SeqCst), 2);
     assert_eq!(statement.catalog_names(), ["lake"]);
     let schemas = statement.catalog("lake").unwrap();
@@ -99,9 +113,7 @@ async fn errors_belong_to_the_statement_that_names_the_table() {
     let (make, _) = counting();
 
     let references = [name("n", "t"), name("n", "u")];
-    let statement = catalogs
-        .resolve(&references, false, Arc::clone(&make))
-        .await;
+    let statement = resolve(&catalogs, &references, false, Arc::clone(&make)).await;
     let schema = statement.catalog("lake").unwrap().schema("n").unwrap();
     assert!(schema.table("t").await.unwrap().is_some());
     for _ in 0..2 {
@@ -113,7 +125,7 @@ async fn errors_belong_to_the_statement_that_names_the_table() {
         );
     }
     // A statement that looks around is not failed by it.
-    let statement = catalogs.resolve(&[], true, make).await;
+    let statement = resolve(&catalogs, &[], true, make).await;
     let listed = context(statement)
         .sql("SELECT DISTINCT table_name FROM information_schema.columns WHERE table_schema = 'n'")
         .await
@@ -125,7 +137,7 @@ async fn errors_belong_to_the_statement_that_names_the_table() {
 async fn listings_are_complete_and_load_nothing_by_themselves() {
     let (_dir, catalogs) = lake().await;
     let (make, made) = counting();
-    let statement = catalogs.resolve(&[name("n", "t")], true, make).await;
+    let statement = resolve(&catalogs, &[name("n", "t")], true, make).await;
     assert_eq!(made.load(Ordering::SeqCst), 1);
     let context = context(Arc::clone(&statement));
     let tables =
@@ -141,11 +153,56 @@ async fn listings_are_complete_and_load_nothing_by_themselves() {
     assert_eq!(made.load(Ordering::SeqCst), 2);
 }
 
+/// All references to a table come from one load of it, also those to older states of it and to its
+/// metadata tables.
+#[tokio::test]
+async fn versions_of_a_table_share_one_load() {
+    let (_dir, catalogs) = lake().await;
+    let writer = catalogs.writer("lake").await.unwrap();
+    let before = append(&writer, "n", "t", 3).await;
+    let before = before.metadata().current_snapshot().unwrap().snapshot_id();
+    append(&writer, "n", "t", 4).await;
+    let (make, made) = counting();
+    let at = |shown: &str, base: &str, version| Reference {
+        version: Some(version),
+        base: name("n", base),
+        ..Reference::from(name("n", shown))
+    };
+    let references = [
+        Reference::from(name("n", "t")),
+        at("t@1", "t", TableVersion::Snapshot(before)),
+        at("t@2", "t", TableVersion::Ref("nothing".to_owned())),
+        Reference::from(name("n", "t$snapshots")),
+        at("t$files@1", "t$files", TableVersion::Snapshot(before)),
+        at("u$files@1", "u$files", TableVersion::Snapshot(before)),
+        Reference::from(name("n", "t$nothing")),
+        Reference::from(name("n", "gone$files")),
+    ];
+    let open = BTreeMap::new();
+    let statement = catalogs.resolve(&references, open, false, make).await;
+    // Of t and u.
+    assert_eq!(made.load(Ordering::SeqCst), 2);
+    let schema = statement.catalog("lake").unwrap().schema("n").unwrap();
+    let old = schema.table("t@1").await.unwrap().unwrap();
+    let old = old.downcast_ref::<IcebergTable>().unwrap();
+    assert_eq!(old.snapshot().unwrap().snapshot_id(), before);
+    let new = schema.table("t").await.unwrap().unwrap();
+    let new = new.downcast_ref::<IcebergTable>().unwrap();
+    assert_ne!(new.snapshot().unwrap().snapshot_id(), before);
+    let error = |error: datafusion::error::DataFusionError| Error::in_chain(&error).unwrap();
+    let missing = error(schema.table("t@2").await.unwrap_err());
+    assert!(matches!(missing, Error::NotFound(_)), "{missing}");
+    let foreign = error(schema.table("u$files@1").await.unwrap_err());
+    assert!(matches!(foreign, Error::NotFound(_)), "{foreign}");
+    assert!(schema.table_exist("t$snapshots") && schema.table_exist("t$files@1"));
+    assert!(!schema.table_exist("t$nothing") && !schema.table_exist("gone$files"));
+}
+
 #[tokio::test]
 async fn registered_tables_lie_over_the_catalogs() {
     let (_dir, catalogs) = lake().await;
     let (make, _) = counting();
-    let statement = catalogs.resolve(&[name("n", "t")], false, make).await;
+    let statement = resolve(&catalogs, &[name("n", "t")], false, make).await;
     let empty = || Arc::new(EmptyTable::new(Arc::new(arrow::datatypes::Schema::empty())));
     statement.register("lake", "system", "nodes", empty());
     statement.register("lake", "n", "t", empty());
@@ -184,7 +241,7 @@ async fn a_catalog_that_is_down_is_left_out_of_listings_and_fails_its_tables() {
     let (make, _) = counting();
     let lost = TableName::new("down", "n", "t");
     let references = [name("n", "t"), lost];
-    let statement = catalogs.resolve(&references, true, make).await;
+    let statement = resolve(&catalogs, &references, true, make).await;
     let unlisted = statement.unlisted();
     assert_eq!(unlisted.len(), 1);
     assert_eq!(unlisted[0].0, "down");

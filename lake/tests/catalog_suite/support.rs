@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
+use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use iceberg::arrow::schema_to_arrow_schema;
 use iceberg::spec::{DataFileFormat, NestedField, PrimitiveType, Schema, Type};
@@ -21,9 +22,11 @@ use iceberg::writer::file_writer::rolling_writer::RollingFileWriterBuilder;
 use iceberg::writer::{IcebergWriter, IcebergWriterBuilder};
 use iceberg::{NamespaceIdent, TableCreation, TableIdent};
 use indexmap::IndexMap;
+use inshore_lake::TableName;
 use inshore_lake::catalog::{CatalogLimits, Catalogs, Writer};
 use inshore_lake::config::{CatalogConfig, CatalogKind, LakeConfig, Secret};
 use inshore_lake::store::Stores;
+use inshore_lake::table::IcebergTable;
 use parquet::file::properties::WriterProperties;
 
 pub fn catalog(kind: CatalogKind, uri: Option<&str>, warehouse: Option<&str>) -> CatalogConfig {
@@ -48,11 +51,11 @@ pub fn sqlite(dir: &Path) -> CatalogConfig {
 }
 
 pub fn stores(root: &str) -> Arc<Stores> {
-    let lake = LakeConfig {
-        root: root.to_owned(),
-        properties: BTreeMap::new(),
-    };
-    Stores::new(&BTreeMap::from([("main".to_owned(), lake)])).unwrap()
+    Stores::new(&BTreeMap::from([(
+        "main".to_owned(),
+        LakeConfig::new(root),
+    )]))
+    .unwrap()
 }
 
 /// One catalog called `lake` over the lake in `dir`, with deadlines fit for tests.
@@ -149,4 +152,16 @@ pub fn shared_lakes() -> Option<PathBuf> {
         let _ = std::os::unix::fs::symlink(&lakes, &place);
     }
     place.exists().then_some(place)
+}
+
+/// What a query says that reads column `name`, whose type cannot be read; the others can.
+pub async fn refused_column(catalogs: &Catalogs, table: Table) -> String {
+    let name = TableName::new("lake", "n", "t");
+    let stores = Arc::clone(catalogs.stores());
+    let provider = IcebergTable::try_new(name, table, Arc::default(), stores).unwrap();
+    let session = SessionContext::new();
+    session.register_table("t", provider).unwrap();
+    let run = async |sql: &str| session.sql(sql).await?.collect().await;
+    run("SELECT id FROM t").await.unwrap();
+    run("SELECT name FROM t").await.unwrap_err().to_string()
 }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionConfig;
+use futures::StreamExt;
 use inshore_lake::Error;
+use inshore_lake::error::Code;
 
 use crate::tables::Sales;
 
@@ -28,6 +30,64 @@ async fn must_name(sales: &Sales, path: &Path, what: &str) {
         Error::in_chain(&error).is_some(),
         "{what} has no code: {error:?}"
     );
+}
+
+/// What is said of a file that somebody removed.
+async fn must_be_gone(sales: &Sales, path: &Path) {
+    let error = read(sales).await.expect_err("a missing file");
+    let ours = Error::in_chain(&error).unwrap();
+    assert_eq!(ours.code(), Code::NotFound, "{error}");
+    let snapshot = sales.table.metadata().current_snapshot().unwrap();
+    let text = ours.to_string();
+    for part in [
+        &*name(path),
+        "of table lake.shop.sales no longer exists",
+        &format!("of snapshot {}", snapshot.snapshot_id()),
+        "expired",
+        "run the statement again",
+    ] {
+        assert!(text.contains(part), "{part} not in {text}");
+    }
+}
+
+#[tokio::test]
+async fn files_that_vanish_under_a_running_query_are_said_to_be_gone() {
+    let mut sales = Sales::new().await;
+    let current = sales.table.metadata().current_snapshot().unwrap();
+    let list = current.manifest_list().to_owned();
+    let is_old_list = |path: &Path| name(path).starts_with("snap-") && !list.ends_with(&name(path));
+    for victim in sales.files(".avro") {
+        if is_old_list(&victim) {
+            continue;
+        }
+        sales.manifests = std::sync::Arc::default();
+        let good = std::fs::read(&victim).unwrap();
+        std::fs::remove_file(&victim).unwrap();
+        must_be_gone(&sales, &victim).await;
+        std::fs::write(&victim, &good).unwrap();
+    }
+
+    // Planned, its first rows read, and only then the files of later months go.
+    sales.manifests = std::sync::Arc::default();
+    let ctx = sales.session(SessionConfig::new().with_target_partitions(1));
+    let frame = ctx.sql("SELECT * FROM sales").await.unwrap();
+    let mut rows = frame.execute_stream().await.unwrap();
+    rows.next().await.unwrap().unwrap();
+    for victim in sales.files(".parquet") {
+        std::fs::remove_file(&victim).unwrap();
+    }
+    let error = loop {
+        match rows.next().await.expect("rows of removed files") {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    let ours = Error::in_chain(&error).unwrap();
+    assert!(
+        matches!(&ours, Error::Gone { path, .. } if path.ends_with(".parquet")),
+        "{ours}"
+    );
+    must_be_gone(&sales, Path::new(".parquet")).await;
 }
 
 /// Fifteen places spread over a range, without a random generator.

@@ -80,7 +80,8 @@ pub fn cases(sql: &str, csv: &str) -> Vec<Case> {
     cases
 }
 
-type Row = Vec<Option<String>>;
+/// One row, each value as text; none for NULL.
+pub type Row = Vec<Option<String>>;
 
 /// Blocks of a results file: the case's name, and its rows without the header.
 fn blocks(csv: &str) -> Vec<(String, Vec<Row>)> {
@@ -318,4 +319,40 @@ fn trimmed(text: &str) -> &str {
     } else {
         text
     }
+}
+
+/// How a result differs from the expected rows of a case, if it does.
+pub fn difference(case: &Case, mut found: Vec<Row>) -> Option<String> {
+    let types = case.types();
+    let in_form = |row: &Row| -> Row {
+        row.iter()
+            .zip(&types)
+            .map(|(value, ty)| normal(ty, value))
+            .collect()
+    };
+    let expected = case.rows.as_ref()?;
+    let mut expected: Vec<Row> = expected.iter().map(in_form).collect();
+    if !case.sql.to_uppercase().contains("ORDER BY") {
+        expected.sort();
+        found.sort();
+    }
+    let equal = expected.len() == found.len()
+        && expected.iter().zip(&found).all(|(a, b)| {
+            a.len() == b.len()
+                && types
+                    .iter()
+                    .zip(a.iter().zip(b))
+                    .all(|(ty, (a, b))| same(ty, a, b))
+        });
+    (!equal).then(|| {
+        let show = |rows: &[Row]| {
+            let rows: Vec<String> = rows.iter().take(8).map(|row| format!("{row:?}")).collect();
+            rows.join("\n    ")
+        };
+        format!(
+            "expected\n    {}\n  found\n    {}",
+            show(&expected),
+            show(&found)
+        )
+    })
 }

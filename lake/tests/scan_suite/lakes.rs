@@ -1,6 +1,7 @@
 //! The lakes written by other systems are the oracle: every query over a table that can be read
 //! gives exactly the expected rows, pruned and unpruned.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,37 +9,49 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use iceberg::TableIdent;
 use iceberg::table::StaticTable;
+use inshore_lake::config::LakeConfig;
 use inshore_lake::error::Code;
 use inshore_lake::plan::ManifestCache;
 use inshore_lake::scan::ScanOptions;
 use inshore_lake::sql_types::IcebergTypes;
 use inshore_lake::store::{LakeStorageFactory, Stores};
 use inshore_lake::table::IcebergTable;
+use inshore_lake::version::TableVersion;
 use inshore_lake::{Error, TableName};
 use serde_json::Value;
 
-use crate::expected::{Case, cases, normal, rows, same};
-use crate::relocate::Moved;
+use crate::expected::{Case, Row, cases, difference, rows};
 
-/// Where the locations inside the tables point.
-const LINK: &str = "/tmp/inshore-lakes";
-
-/// The lakes' directory; made reachable under the name that their locations use.
+/// The lakes' directory.
 fn lakes() -> Option<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/lakes");
     if !directory.join("expected/index.json").exists() {
         println!("skipped: {} is not there", directory.display());
         return None;
     }
-    if !Path::new(LINK).exists() {
-        // Another test process may be quicker.
-        let _ = std::os::unix::fs::symlink(directory.canonicalize().unwrap(), LINK);
-    }
-    if !Path::new(LINK).join("expected/index.json").exists() {
-        println!("skipped: {LINK} cannot be made a link to the lakes");
-        return None;
-    }
-    Some(directory)
+    Some(directory.canonicalize().unwrap())
+}
+
+/// The lakes below `root`. Their tables name the places where they were written.
+fn stores(root: &Path) -> Arc<Stores> {
+    let here = |below: &str| format!("file://{}/{below}", root.display());
+    let lake = LakeConfig {
+        map: [
+            ("file:///tmp/inshore-lakes/", here("")),
+            ("hdfs://localhost:20500/test-warehouse", here("impala_v3")),
+            ("file://data/persistent/", here("duckdb/data/persistent/")),
+            // Relative to another folder than its siblings.
+            (
+                "lineitem_iceberg/",
+                here("duckdb/data/persistent/iceberg/lineitem_iceberg/"),
+            ),
+        ]
+        .map(|(prefix, target)| (prefix.to_string(), target))
+        .into(),
+        base: Some(here("duckdb")),
+        ..LakeConfig::new(here(""))
+    };
+    Stores::new(&BTreeMap::from([("lakes".to_string(), lake)])).unwrap()
 }
 
 /// Why a query gives no rows here; each entry is the beginning of `table/case`.
@@ -112,8 +125,6 @@ fn session(mode: Mode) -> SessionContext {
 
 struct Oracle {
     root: PathBuf,
-    duckdb: Moved,
-    impala: Moved,
     stores: Arc<Stores>,
     /// One for each [`Mode`], since making one takes longer than most queries.
     sessions: Vec<SessionContext>,
@@ -121,30 +132,23 @@ struct Oracle {
 }
 
 impl Oracle {
-    /// The metadata file, in the moved copy where locations had to be moved.
-    fn metadata(&self, path: &str) -> PathBuf {
-        if let Some(below) = path.strip_prefix("duckdb/data/persistent/") {
-            self.duckdb.path(below)
-        } else if let Some(below) = path.strip_prefix("impala_v3/") {
-            self.impala.path(below)
-        } else {
-            self.root.join(path)
-        }
-    }
-
     async fn table(&self, entry: &Value) -> Result<Arc<IcebergTable>, Error> {
-        let metadata = self.metadata(entry["metadata"].as_str().unwrap());
+        let metadata = self.root.join(entry["metadata"].as_str().unwrap());
         let name = entry["table"].as_str().unwrap();
         let ident = TableIdent::from_strs(["lakes", name]).unwrap();
         let file_io = LakeStorageFactory::file_io(Arc::clone(&self.stores));
-        let path = metadata.canonicalize().unwrap();
-        let path = path.to_str().unwrap();
+        let path = metadata.to_str().unwrap();
         let table = StaticTable::from_metadata_file(path, ident, file_io)
             .await
             .map_err(|error| Error::from_iceberg(path, &error))?
             .into_table();
         let name = TableName::new("lake", "lakes", name);
-        IcebergTable::try_new(name, table, Arc::clone(&self.manifests))
+        IcebergTable::try_new(
+            name,
+            table,
+            Arc::clone(&self.manifests),
+            Arc::clone(&self.stores),
+        )
     }
 
     async fn run(
@@ -152,7 +156,11 @@ impl Oracle {
         table: &Arc<IcebergTable>,
         case: &Case,
         mode: Mode,
-    ) -> datafusion::error::Result<Vec<Vec<Option<String>>>> {
+    ) -> datafusion::error::Result<Vec<Row>> {
+        let table = match version(case) {
+            Some(version) => &table.at(&version)?,
+            None => table,
+        };
         let ctx = &self.sessions[mode as usize];
         ctx.deregister_table("t")?;
         ctx.register_table("t", Arc::clone(table) as _)?;
@@ -162,48 +170,28 @@ impl Oracle {
     }
 }
 
+/// The state of the table that a case reads.
+fn version(case: &Case) -> Option<TableVersion> {
+    let number = |key| case.key(key).map(|text| text.parse().unwrap());
+    let name = case
+        .key("ref")
+        .map(|name| TableVersion::Ref(name.to_owned()));
+    number("snapshot_id")
+        .map(TableVersion::Snapshot)
+        .or(number("as_of_ms").map(TableVersion::TimestampMs))
+        .or(name)
+}
+
 fn unsupported(error: &datafusion::error::DataFusionError) -> bool {
     Error::in_chain(error).is_some_and(|error| error.code() == Code::Unsupported)
 }
 
 /// What is wrong with a result, if anything.
-fn compare(case: &Case, mut found: Vec<Vec<Option<String>>>) -> Option<String> {
-    let Some(expected) = &case.rows else {
-        return (case.key("expect") == Some("error")).then(|| "should have failed".to_string());
-    };
-    let types = case.types();
-    let mut expected: Vec<Vec<Option<String>>> = expected
-        .iter()
-        .map(|row| {
-            row.iter()
-                .zip(&types)
-                .map(|(v, ty)| normal(ty, v))
-                .collect()
-        })
-        .collect();
-    if !case.sql.to_uppercase().contains("ORDER BY") {
-        expected.sort();
-        found.sort();
+fn compare(case: &Case, found: Vec<Row>) -> Option<String> {
+    match case.key("expect") {
+        Some("error") => Some("should have failed".to_string()),
+        _ => difference(case, found),
     }
-    let equal = expected.len() == found.len()
-        && expected.iter().zip(&found).all(|(a, b)| {
-            a.len() == b.len()
-                && types
-                    .iter()
-                    .zip(a.iter().zip(b))
-                    .all(|(ty, (a, b))| same(ty, a, b))
-        });
-    (!equal).then(|| {
-        let show = |rows: &[Vec<Option<String>>]| {
-            let rows: Vec<String> = rows.iter().take(8).map(|row| format!("{row:?}")).collect();
-            rows.join("\n    ")
-        };
-        format!(
-            "expected\n    {}\n  found\n    {}",
-            show(&expected),
-            show(&found)
-        )
-    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -213,34 +201,23 @@ async fn tables_of_other_writers_give_the_expected_rows() {
     };
     let index = std::fs::read_to_string(root.join("expected/index.json")).unwrap();
     let index: Vec<Value> = serde_json::from_str(&index).unwrap();
-    let stores = Stores::for_local_files().unwrap();
+    let stores = stores(&root);
     let sessions: Vec<SessionContext> = MODES.iter().map(|mode| session(*mode)).collect();
     for session in &sessions {
         stores.register(&session.runtime_env());
     }
     let oracle = Oracle {
         root: root.clone(),
-        duckdb: Moved::new(&root.join("duckdb/data/persistent"), "data/persistent/", ""),
-        impala: Moved::new(
-            &root.join("impala_v3"),
-            "hdfs://localhost:20500/test-warehouse/",
-            "file://",
-        ),
         stores,
         sessions,
         manifests: Arc::new(ManifestCache::default()),
     };
     let only = std::env::var("LAKE_TABLE").ok();
-    let (mut ok, mut refused, mut listed, mut unreachable) = (0, 0, 0, 0);
+    let (mut ok, mut refused, mut listed) = (0, 0, 0);
     let mut wrong: Vec<String> = vec![];
     for entry in &index {
         let name = entry["table"].as_str().unwrap();
         if only.as_ref().is_some_and(|only| !name.contains(only)) {
-            continue;
-        }
-        // Its locations are relative to another directory than those of its siblings.
-        if name == "lineitem_iceberg" {
-            unreachable += 1;
             continue;
         }
         let sql = std::fs::read_to_string(root.join("expected").join(trim(&entry["sql"]))).unwrap();
@@ -248,10 +225,7 @@ async fn tables_of_other_writers_give_the_expected_rows() {
         let table = oracle.table(entry).await;
         for case in cases(&sql, &csv) {
             let id = format!("{name}/{}", case.name);
-            let other_snapshot = ["snapshot_id", "ref", "as_of_ms"]
-                .iter()
-                .any(|key| case.key(key).is_some());
-            if other_snapshot || case.key("expect") == Some("optional") {
+            if case.key("expect") == Some("optional") {
                 continue;
             }
             let table = match &table {
@@ -301,7 +275,7 @@ async fn tables_of_other_writers_give_the_expected_rows() {
         }
     }
     println!(
-        "runs ok {ok}, refused {refused}, listed {listed}, wrong {}; tables not reachable {unreachable}",
+        "runs ok {ok}, refused {refused}, listed {listed}, wrong {}",
         wrong.len()
     );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

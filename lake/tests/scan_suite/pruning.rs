@@ -6,6 +6,7 @@ use arrow::util::pretty::pretty_format_batches;
 use datafusion::common::ScalarValue;
 use datafusion::common::stats::Precision;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::displayable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use inshore_lake::plan::PlanCounts;
 use inshore_lake::scan::{as_iceberg_scan, scan_bytes};
@@ -51,6 +52,10 @@ async fn manifests_and_files_are_pruned_by_partition_and_by_bounds() {
     // Ids are no partition: every manifest is opened, and bounds leave one file.
     let one = counts(&ctx, "SELECT * FROM sales WHERE id = 1500").await;
     assert_eq!((one.manifests_read, one.files_read), (4, 1));
+
+    // A condition that bounds cannot answer leaves the other one its effect.
+    let beside = "SELECT * FROM sales WHERE day = DATE '2023-06-05' AND region LIKE 'n%h'";
+    assert_eq!(counts(&ctx, beside).await.files_read, 1);
 
     let none = counts(&ctx, "SELECT * FROM sales WHERE day < DATE '2020-01-01'").await;
     assert_eq!((none.manifests_read, none.files_read), (0, 0));
@@ -100,6 +105,23 @@ async fn explain_shows_what_was_pruned() {
 }
 
 #[tokio::test]
+async fn ends_of_a_column_come_from_the_metadata() {
+    let sales = Sales::new().await;
+    let ctx = sales.session(SessionConfig::new().with_target_partitions(2));
+    let plan = async |sql: &str| {
+        let frame = ctx.sql(sql).await.unwrap();
+        let plan = frame.create_physical_plan().await.unwrap();
+        displayable(plan.as_ref()).indent(true).to_string()
+    };
+    let answered = plan("SELECT count(*), min(id), max(id), min(day) FROM sales").await;
+    assert!(!answered.contains("DataSourceExec"), "{answered}");
+    let filtered = plan("SELECT max(id) FROM sales WHERE id % 2 = 0").await;
+    assert!(filtered.contains("DataSourceExec"), "{filtered}");
+    let limited = plan("SELECT max(id) FROM (SELECT id FROM sales LIMIT 5)").await;
+    assert!(limited.contains("DataSourceExec"), "{limited}");
+}
+
+#[tokio::test]
 async fn statistics_are_those_of_the_files_left() {
     let sales = Sales::new().await;
     let ctx = sales.session(SessionConfig::new().with_target_partitions(2));
@@ -107,14 +129,9 @@ async fn statistics_are_those_of_the_files_left() {
     let whole = provider.snapshot_statistics().await.unwrap();
     assert_eq!(whole.num_rows, Precision::Exact(12 * ROWS as usize));
     let id = &whole.column_statistics[0];
-    assert_eq!(
-        id.min_value,
-        Precision::Inexact(ScalarValue::Int64(Some(0)))
-    );
-    assert_eq!(
-        id.max_value,
-        Precision::Inexact(ScalarValue::Int64(Some(12 * ROWS - 1)))
-    );
+    let exact = |value: i64| Precision::Exact(ScalarValue::Int64(Some(value)));
+    assert_eq!(id.min_value, exact(0));
+    assert_eq!(id.max_value, exact(12 * ROWS - 1));
     assert_eq!(id.null_count, Precision::Exact(0));
     let nulls = (0..12 * ROWS).filter(|id| id % 7 == 0).count();
     assert_eq!(

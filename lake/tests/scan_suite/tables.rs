@@ -100,6 +100,7 @@ impl Sales {
             TableName::new("lake", "shop", "sales"),
             self.table.clone(),
             Arc::clone(&self.manifests),
+            Arc::clone(&self.stores),
         )
         .unwrap()
     }
@@ -306,6 +307,7 @@ pub async fn without_ids(mapping: &str) -> (TempDir, Arc<IcebergTable>, Arc<Stor
         TableName::new("lake", "shop", "bare"),
         table,
         Arc::default(),
+        Arc::clone(&stores),
     )
     .unwrap();
     (directory, provider, stores)
