@@ -22,6 +22,8 @@ pub struct EngineOptions {
     pub manifest_cache_bytes: u64,
     /// Bytes of Parquet footers kept in memory.
     pub footer_cache_bytes: u64,
+    /// Bytes of deleted positions and keys kept in memory.
+    pub delete_cache_bytes: u64,
     /// A scan is given one more task for each such number of bytes to read, up to the number of
     /// workers.
     pub bytes_per_task: u64,
@@ -35,6 +37,7 @@ impl Default for EngineOptions {
             memory_limit_bytes: 0,
             manifest_cache_bytes: 256 << 20,
             footer_cache_bytes: 256 << 20,
+            delete_cache_bytes: 256 << 20,
             bytes_per_task: 4 << 20,
         }
     }

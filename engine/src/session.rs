@@ -10,19 +10,24 @@ use datafusion::execution::memory_pool::{
 };
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
+use datafusion::optimizer::Optimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion_distributed::{
     ChannelResolver, DistributedExt, SessionStateBuilderExt, WorkerQueryContext,
     WorkerSessionBuilder,
 };
 use inshore_lake::codec::IcebergCodec;
+use inshore_lake::deletes::DeleteCache;
 use inshore_lake::scan::ScanOptions;
 use inshore_lake::sql_types::IcebergTypes;
 use inshore_lake::store::Stores;
 
 use crate::distribute::{PlacementOptions, QueryWorkers, SplitScans, TaskCounts};
+use crate::floats::with_float_rules;
+use crate::functions;
 use crate::options::{EngineOptions, apply_headers, settings_to_headers};
 use crate::planner::{ClusterPlanner, GuardedPlanner};
+use crate::preimage::ColumnRanges;
 use crate::rewrite::ConnectDynamicFilters;
 use crate::transport::FlightChannelResolver;
 
@@ -47,9 +52,10 @@ pub fn runtime(options: &EngineOptions, stores: &Stores) -> Result<Arc<RuntimeEn
     Ok(runtime)
 }
 
-/// The session settings that every new session begins with.
-pub fn base_config(options: &EngineOptions) -> SessionConfig {
+/// The session settings that every new session begins with. Deletes are kept in the node's cache.
+pub fn base_config(options: &EngineOptions, deletes: &Arc<DeleteCache>) -> SessionConfig {
     let mut config = SessionConfig::new()
+        .with_extension(Arc::clone(deletes))
         .with_information_schema(true)
         .with_batch_size(options.batch_size)
         .with_target_partitions(options.partitions())
@@ -81,11 +87,26 @@ pub fn prefer_broadcasts(config: &mut SessionConfig) {
     optimizer.hash_join_single_partition_threshold_rows = BROADCAST_ROWS_MAX;
 }
 
+/// The functions and optimizations of sessions that plan statements. A worker needs neither.
+fn sql_builder() -> SessionStateBuilder {
+    let mut rules = Optimizer::new().rules;
+    // First, so that filters are pushed into scans as ranges; see `preimage`.
+    rules.insert(0, Arc::new(ColumnRanges));
+    let mut builder = SessionStateBuilder::new()
+        .with_default_features()
+        .with_optimizer_rules(rules);
+    let scalar = builder.scalar_functions().get_or_insert_default();
+    scalar.extend(functions::all());
+    let analyzer = builder.analyzer().get_or_insert_default();
+    analyzer.add_function_rewrite(Arc::new(functions::Unfold));
+    analyzer.rules = with_float_rules(std::mem::take(&mut analyzer.rules));
+    builder
+}
+
 /// A session's state where coordinator and workers are one process: nothing is distributed. Also
 /// what every statement is parsed and planned with at first.
 pub fn embedded_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionState {
-    SessionStateBuilder::new()
-        .with_default_features()
+    sql_builder()
         .with_type_planner(Arc::new(IcebergTypes))
         .with_config(config)
         .with_runtime_env(runtime)
@@ -106,8 +127,7 @@ pub fn coordinator_state(
     config.options_mut().extensions.insert(scans);
     // Two tasks even on a single worker: a plan in one task would stay on the coordinator.
     let tasks = workers.len().max(2);
-    let state = SessionStateBuilder::new()
-        .with_default_features()
+    let state = sql_builder()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_query_planner(Arc::new(GuardedPlanner))
@@ -132,7 +152,10 @@ pub fn worker_sessions(
     options: EngineOptions,
 ) -> impl WorkerSessionBuilder + Clone + Send + Sync + 'static {
     let channels = FlightChannelResolver::new(|_| {});
-    move |context: WorkerQueryContext| {
+    let deletes = Arc::new(DeleteCache::new(options.delete_cache_bytes));
+    move |mut context: WorkerQueryContext| {
+        let config = context.builder.config().get_or_insert_default();
+        config.set_extension(Arc::clone(&deletes));
         std::future::ready(worker_state(context, &options, channels.clone()))
     }
 }

@@ -67,6 +67,29 @@ fn errors_of_the_lake_are_found() {
         wire_error(&corrupt()).file.as_deref(),
         Some("s3://b/f.parquet")
     );
+    let gone = || {
+        let source = object_store::Error::NotFound {
+            path: "f.parquet".to_owned(),
+            source: "404".into(),
+        };
+        Error::Gone {
+            table: "lake.shop.sales".to_owned(),
+            snapshot_id: 7,
+            path: "s3://b/f.parquet".to_owned(),
+            source: Arc::new(source),
+        }
+        .into()
+    };
+    check(
+        gone,
+        Code::NotFound,
+        RetryVerdict::Never,
+        "lake.shop.sales no longer exists",
+    );
+    assert_eq!(
+        wire_error(&gone()).file.as_deref(),
+        Some("s3://b/f.parquet")
+    );
     let away = || {
         let (service, why) = ("catalog lake".to_owned(), "timed out".to_owned());
         Error::Unavailable { service, why }.into()

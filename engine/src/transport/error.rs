@@ -185,9 +185,9 @@ fn lake(error: &inshore_lake::Error) -> WireError {
     };
     let wire = WireError::new(code, retry, error.to_string());
     match error {
-        inshore_lake::Error::Corrupt { path, .. } | inshore_lake::Error::Store { path, .. } => {
-            wire.with_file(path)
-        }
+        inshore_lake::Error::Corrupt { path, .. }
+        | inshore_lake::Error::Store { path, .. }
+        | inshore_lake::Error::Gone { path, .. } => wire.with_file(path),
         _ => wire,
     }
 }
