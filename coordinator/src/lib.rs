@@ -3,6 +3,8 @@
 //! - [`Coordinator`]: one node's state; the same type serves the embedded engine.
 //! - [`session`]: what a client has set, and how its statements run.
 //! - [`statement`]: from SQL text to a plan: names, positions, what is supported.
+//! - [`names`], [`versions`], [`scope`], [`metadata_columns`]: what a statement's names stand for.
+//! - [`describe`]: `DESCRIBE` and `SHOW CREATE TABLE`.
 //! - [`result`]: the one schema a result has towards a client.
 //! - [`query`]: the life of a query, from planning to its last figures.
 //! - [`membership`]: which workers are live.
@@ -11,17 +13,22 @@
 //!
 //! The coordinator never depends on the worker crate: they meet over Arrow Flight only.
 
+pub mod as_of;
+pub mod describe;
 pub mod error;
 mod explain;
 pub mod flight;
 pub mod membership;
+pub mod metadata_columns;
 pub mod names;
 mod node;
 pub mod query;
 pub mod result;
+pub mod scope;
 pub mod session;
 pub mod statement;
 pub mod system;
+pub mod versions;
 
 pub use error::{Error, Result};
 pub use node::{Coordinator, Options, Topology};

@@ -13,6 +13,7 @@ use inshore_engine::distribute::QueryWorkers;
 use inshore_engine::transport::FlightChannelResolver;
 use inshore_engine::{EngineOptions, session as engine_session};
 use inshore_lake::catalog::Catalogs;
+use inshore_lake::deletes::DeleteCache;
 use inshore_lake::plan::ManifestCache;
 use inshore_lake::store::Stores;
 use tokio::net::TcpListener;
@@ -58,6 +59,7 @@ pub struct Coordinator {
     pub(crate) options: Options,
     pub(crate) runtime: Arc<RuntimeEnv>,
     pub(crate) manifests: Arc<ManifestCache>,
+    deletes: Arc<DeleteCache>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) queries: Arc<Queries>,
     channels: FlightChannelResolver,
@@ -76,6 +78,7 @@ impl Coordinator {
         Ok(Arc::new(Self {
             runtime,
             manifests: Arc::new(ManifestCache::new(options.engine.manifest_cache_bytes)),
+            deletes: Arc::new(DeleteCache::new(options.engine.delete_cache_bytes)),
             membership,
             queries: Arc::new(Queries::default()),
             channels,
@@ -112,7 +115,7 @@ impl Coordinator {
     /// The session settings a new session begins with.
     pub(crate) fn base_config(&self) -> SessionConfig {
         let schema = self.options.default_schema.clone();
-        let mut config = engine_session::base_config(&self.options.engine)
+        let mut config = engine_session::base_config(&self.options.engine, &self.deletes)
             .with_default_catalog_and_schema(
                 self.options.catalogs.default_name().unwrap_or("inshore"),
                 schema.unwrap_or_else(|| "default".to_owned()),

@@ -20,18 +20,19 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::CreateExternalTable;
-use inshore_lake::catalog::{MakeProvider, StatementCatalogs, open_location};
+use inshore_lake::catalog::{MakeProvider, Reference, StatementCatalogs, open_location};
+use inshore_lake::metadata_tables;
 use inshore_lake::name::TableName;
 use inshore_lake::table::IcebergTable;
 use parking_lot::Mutex;
 
-use crate::explain;
+use crate::metadata_columns::{self, Metadata};
 use crate::names::{self, Mention};
 use crate::node::{Coordinator, Topology};
 use crate::query::{Execution, Query, ResultStream, State};
 use crate::result::ResultShape;
 use crate::statement::{self, Kind};
-use crate::{Error, Result, system};
+use crate::{Error, Result, as_of, describe, explain, system};
 
 /// Tables that one session may have opened by their files.
 const SESSION_TABLES_MAX: usize = 1_000;
@@ -40,7 +41,7 @@ const SESSION_TABLES_MAX: usize = 1_000;
 pub struct Session {
     node: Arc<Coordinator>,
     settings: Mutex<SessionConfig>,
-    tables: Mutex<BTreeMap<TableName, Arc<dyn TableProvider>>>,
+    tables: Mutex<BTreeMap<TableName, Arc<IcebergTable>>>,
 }
 
 /// A statement that is ready to run. Dropping it forgets the query.
@@ -141,9 +142,9 @@ impl Session {
     /// The schema of a statement's result; nothing is carried out.
     pub async fn describe(&self, sql: &str) -> Result<SchemaRef> {
         let (kind, mentions) = self.read(sql)?;
+        let config = self.settings.lock().clone();
         let (shape, _) = match kind {
             Kind::Plan(statement) => {
-                let config = self.settings.lock().clone();
                 let plan = self
                     .logical_plan(statement, &mentions, config.clone())
                     .await?;
@@ -152,6 +153,10 @@ impl Session {
                     plan => Self::body_of(plan, config),
                 }
             }
+            Kind::ShowCreate(parts) => {
+                let plan = self.show_create(&parts, &mentions, config.clone()).await?;
+                Self::body_of(plan, config)
+            }
             Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
             _ => return Ok(Arc::new(Schema::empty())),
         };
@@ -159,9 +164,9 @@ impl Session {
     }
 
     fn read(&self, sql: &str) -> Result<(Kind, Vec<Mention>)> {
-        let mut parsed = statement::parse(sql)?;
-        let catalogs = self.node.options.catalogs.names();
-        let mentions = names::fold(&mut parsed, |name| catalogs.iter().any(|c| c == name));
+        let (mut parsed, clauses) = statement::parse(sql)?;
+        let catalogs = &self.node.options.catalogs;
+        let mentions = names::fold(&mut parsed, clauses, |name| catalogs.contains(name))?;
         let folded: Vec<_> = mentions.iter().map(|m| m.parts.clone()).collect();
         Ok((statement::classify(parsed, &folded)?, mentions))
     }
@@ -182,6 +187,11 @@ impl Session {
                     }
                     plan => Ok(Self::body_of(plan, config)),
                 }
+            }
+            Kind::ShowCreate(parts) => {
+                let config = self.settings.lock().clone();
+                let plan = self.show_create(&parts, &mentions, config.clone()).await?;
+                Ok(Self::body_of(plan, config))
             }
             Kind::Rewritten(sql) => Box::pin(self.plan_body(&sql)).await,
             Kind::Use(parts) => {
@@ -306,25 +316,123 @@ impl Session {
     /// Plans a statement against the catalogs as they are now.
     async fn logical_plan(
         &self,
-        statement: datafusion::sql::parser::Statement,
+        mut statement: datafusion::sql::parser::Statement,
         mentions: &[Mention],
         config: SessionConfig,
     ) -> Result<LogicalPlan> {
         let state = self.node.local_state(config);
-        let references: Vec<TableName> = state
-            .resolve_table_references(&statement)?
-            .into_iter()
-            .map(|reference| self.resolved(&state, reference))
-            .collect();
+        let mut references = self.references(&state, &statement, mentions)?;
+        let uses = metadata_columns::uses(&statement);
+        for (parts, column) in &uses {
+            let name = self.resolved(&state, reference_of(parts));
+            for reference in references.iter_mut().filter(|r| r.name == name) {
+                reference.metadata_columns.push((*column).to_owned());
+            }
+        }
         let catalogs = self
             .catalogs_for(&references, wants_listing(&statement, &references))
             .await?;
         self.check_names(&references, mentions, &state, &catalogs)
             .await?;
+        if !uses.is_empty() {
+            let metadata = self.metadata_of(mentions, &state, &catalogs).await?;
+            let of = |parts: &[String]| metadata.get(parts).cloned().unwrap_or_default();
+            metadata_columns::hide(&mut statement, of)?;
+        }
         let state = SessionStateBuilder::new_from_existing(state)
             .with_catalog_list(catalogs)
             .build();
-        Ok(state.statement_to_plan(statement).await?)
+        match state.statement_to_plan(statement).await? {
+            LogicalPlan::DescribeTable(table) => Ok(describe::columns(&table.schema)?),
+            plan => Ok(plan),
+        }
+    }
+
+    /// The tables a statement refers to, and in which state.
+    fn references(
+        &self,
+        state: &SessionState,
+        statement: &datafusion::sql::parser::Statement,
+        mentions: &[Mention],
+    ) -> Result<Vec<Reference>> {
+        let evaluator = as_of::Evaluator::new(state);
+        let mut versioned = BTreeMap::new();
+        for mention in mentions {
+            let Some(version) = &mention.version else {
+                continue;
+            };
+            let name = self.resolved(state, reference_of(&mention.parts));
+            let base = self.resolved(state, reference_of(&version.base));
+            if [system::SCHEMA, "information_schema"].contains(&base.namespace.as_str()) {
+                return Err(Error::Unsupported(format!(
+                    "{base} is no Iceberg table and has no versions, at {}",
+                    version.position
+                )));
+            }
+            versioned.insert(name, (base, evaluator.version(version)?));
+        }
+        let names = state.resolve_table_references(statement)?.into_iter();
+        let references = names.map(|name| {
+            let mut reference = Reference::from(self.resolved(state, name));
+            if let Some((base, version)) = versioned.get(&reference.name) {
+                reference.base = base.clone();
+                reference.version = Some(version.clone());
+            }
+            reference
+        });
+        Ok(references.collect())
+    }
+
+    /// The metadata columns of all mentioned tables, by the parts of their names: one table may be
+    /// mentioned in several ways.
+    async fn metadata_of(
+        &self,
+        mentions: &[Mention],
+        state: &SessionState,
+        catalogs: &StatementCatalogs,
+    ) -> Result<BTreeMap<Vec<String>, Metadata>> {
+        let mut found = BTreeMap::new();
+        for Mention { parts, .. } in mentions {
+            let name = self.resolved(state, reference_of(parts));
+            let Some(table) = table_of(catalogs, &name).await? else {
+                continue;
+            };
+            let Some(table) = table.downcast_ref::<IcebergTable>() else {
+                continue;
+            };
+            let (schema, own) = (table.schema(), table.iceberg_schema().as_struct());
+            let columns = schema.fields().iter().map(|field| field.name().clone());
+            let (shown, hidden) = columns
+                .filter(|column| metadata_columns::NAMES.contains(&column.as_str()))
+                .partition(|column| own.field_by_name(column).is_some());
+            found.insert(parts.clone(), Metadata { hidden, shown });
+        }
+        Ok(found)
+    }
+
+    /// `SHOW CREATE TABLE`.
+    async fn show_create(
+        &self,
+        parts: &[String],
+        mentions: &[Mention],
+        config: SessionConfig,
+    ) -> Result<LogicalPlan> {
+        let state = self.node.local_state(config);
+        let name = self.resolved(&state, reference_of(parts));
+        let references = [Reference::from(name.clone())];
+        let catalogs = self.catalogs_for(&references, false).await?;
+        self.check_names(&references, mentions, &state, &catalogs)
+            .await?;
+        let table = table_of(&catalogs, &name).await?;
+        let iceberg = table
+            .as_ref()
+            .and_then(|t| t.downcast_ref::<IcebergTable>());
+        match iceberg {
+            Some(table) => Ok(describe::definition(&name, table.definition())?),
+            None => Err(Error::Unsupported(format!(
+                "{name} is no Iceberg table and has no definition"
+            ))),
+        }
     }
 
     fn resolved(&self, state: &SessionState, reference: TableReference) -> TableName {
@@ -340,29 +448,27 @@ impl Session {
     /// The catalogs one statement sees: its tables, loaded now, the session's own, and `system`.
     async fn catalogs_for(
         &self,
-        references: &[TableName],
+        references: &[Reference],
         listing: bool,
     ) -> Result<Arc<StatementCatalogs>> {
         let own = self.tables.lock().clone();
-        let wanted: Vec<TableName> = references
+        let wanted: Vec<Reference> = references
             .iter()
-            .filter(|name| name.namespace != system::SCHEMA && !own.contains_key(name))
+            .filter(|reference| reference.base.namespace != system::SCHEMA)
             .cloned()
             .collect();
         let manifests = Arc::clone(&self.node.manifests);
         let catalogs = &self.node.options.catalogs;
+        let stores = Arc::clone(&self.node.options.stores);
         let make: MakeProvider = Arc::new(move |name, table| {
-            let provider = IcebergTable::try_new(name, table, Arc::clone(&manifests))?;
-            Ok(provider as Arc<dyn TableProvider>)
+            let (manifests, stores) = (Arc::clone(&manifests), Arc::clone(&stores));
+            IcebergTable::try_new(name, table, manifests, stores)
         });
-        let resolved = catalogs.resolve(&wanted, listing, make).await;
-        for (name, provider) in own {
-            resolved.register(&name.catalog, &name.namespace, &name.table, provider);
-        }
+        let resolved = catalogs.resolve(&wanted, own, listing, make).await;
         let mut homes: Vec<String> = references
             .iter()
-            .filter(|name| name.namespace == system::SCHEMA)
-            .map(|name| name.catalog.clone())
+            .filter(|reference| reference.name.namespace == system::SCHEMA)
+            .map(|reference| reference.name.catalog.clone())
             .collect();
         if listing {
             homes.push(self.defaults().0);
@@ -380,12 +486,12 @@ impl Session {
     /// Refuses names that stand for nothing, with near ones and the place in the text.
     async fn check_names(
         &self,
-        references: &[TableName],
+        references: &[Reference],
         mentions: &[Mention],
         state: &SessionState,
         catalogs: &StatementCatalogs,
     ) -> Result<()> {
-        for name in references {
+        for Reference { name, base, .. } in references {
             // A table function stands where a table does, without a schema.
             let is_function = state.table_functions().contains_key(&name.table);
             if name.namespace == "information_schema" || is_function || exists(catalogs, name) {
@@ -395,9 +501,19 @@ impl Session {
                 .iter()
                 .find(|mention| self.resolved(state, reference_of(&mention.parts)) == *name)
                 .and_then(|mention| mention.position);
-            let mut message = self.node.options.catalogs.not_found(name).await.to_string();
+            let mut base = base.clone();
+            if let Some((table, _)) = metadata_tables::split(&base.table) {
+                base.table = table.to_owned();
+            }
+            let mut message = self
+                .node
+                .options
+                .catalogs
+                .not_found(&base)
+                .await
+                .to_string();
             if let Some(at) = position {
-                message.push_str(&format!(" at line {}, column {}", at.line, at.column));
+                message.push_str(&format!(" at {at}"));
             }
             return Err(Error::NotFound(message));
         }
@@ -494,9 +610,10 @@ impl Session {
                 "table {name} exists in this session already"
             )));
         }
-        let table = open_location(&self.node.options.stores, &create.location, &name).await?;
-        let provider =
-            IcebergTable::try_new(name.clone(), table, Arc::clone(&self.node.manifests))?;
+        let stores = &self.node.options.stores;
+        let table = open_location(stores, &create.location, &name).await?;
+        let manifests = Arc::clone(&self.node.manifests);
+        let provider = IcebergTable::try_new(name.clone(), table, manifests, Arc::clone(stores))?;
         let mut tables = self.tables.lock();
         if tables.len() >= SESSION_TABLES_MAX {
             return Err(Error::ResourceExhausted(format!(
@@ -537,6 +654,20 @@ fn exists(catalogs: &StatementCatalogs, name: &TableName) -> bool {
         .is_some_and(|schema| schema.table_exist(&name.table))
 }
 
+/// The provider of a table of this statement.
+async fn table_of(
+    catalogs: &StatementCatalogs,
+    name: &TableName,
+) -> Result<Option<Arc<dyn TableProvider>>> {
+    let schema = catalogs
+        .catalog(&name.catalog)
+        .and_then(|catalog| catalog.schema(&name.namespace));
+    match schema {
+        Some(schema) => Ok(schema.table(&name.table).await?),
+        None => Ok(None),
+    }
+}
+
 fn reference_of(parts: &[String]) -> TableReference {
     match parts {
         [catalog, schema, table] => {
@@ -565,12 +696,12 @@ fn reads_a_lake(plan: &LogicalPlan) -> Result<bool> {
 }
 
 /// Whether a statement looks at what exists rather than at named tables.
-fn wants_listing(statement: &datafusion::sql::parser::Statement, references: &[TableName]) -> bool {
+fn wants_listing(statement: &datafusion::sql::parser::Statement, references: &[Reference]) -> bool {
     use datafusion::sql::parser::Statement;
     use datafusion::sql::sqlparser::ast::Statement as Sql;
     references
         .iter()
-        .any(|name| name.namespace == "information_schema")
+        .any(|reference| reference.name.namespace == "information_schema")
         || matches!(
             statement,
             Statement::Statement(sql) if matches!(

@@ -3,10 +3,13 @@
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{CreateExternalTable, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    ObjectType, ShowStatementOptions, Statement as SqlStatement, Use,
+    ObjectType, ShowCreateObject, ShowStatementOptions, Statement as SqlStatement, Use,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 
+use crate::versions::{self, Clause};
 use crate::{Error, Result};
 
 /// Deepest nesting of expressions and queries that is parsed.
@@ -19,6 +22,8 @@ pub enum Kind {
     Plan(Statement),
     /// Plan this instead: a statement that is short for a query on the information schema.
     Rewritten(String),
+    /// Show the statement that would create this table, by its folded name.
+    ShowCreate(Vec<String>),
     /// Change the session's default catalog and schema.
     Use(Vec<String>),
     /// Open a table by its files for this session.
@@ -32,16 +37,23 @@ pub enum Kind {
     },
 }
 
-/// Parses exactly one statement.
-pub fn parse(sql: &str) -> Result<Statement> {
-    let mut statements = DFParserBuilder::new(sql)
-        .with_dialect(&GenericDialect {})
+/// Parses exactly one statement. The version clauses of its tables are beside it: see
+/// [`versions`].
+pub fn parse(sql: &str) -> Result<(Statement, Vec<Clause>)> {
+    let dialect = GenericDialect {};
+    let syntax = |error: ParserError| Error::Sql(describe(&error.into()));
+    let tokens = Tokenizer::new(&dialect, sql)
+        .tokenize_with_location()
+        .map_err(|error| syntax(error.into()))?;
+    let (tokens, clauses) = versions::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
+    let mut statements = DFParserBuilder::new(tokens)
+        .with_dialect(&dialect)
         .with_recursion_limit(RECURSION_LIMIT)
         .build()
         .and_then(|mut parser| parser.parse_statements())
         .map_err(|error| Error::Sql(describe(&error)))?;
     match (statements.pop_front(), statements.is_empty()) {
-        (Some(statement), true) => Ok(statement),
+        (Some(statement), true) => Ok((statement, clauses)),
         (None, _) => Err(Error::Sql("the statement is empty".to_owned())),
         (Some(_), false) => Err(Error::Sql(
             "more than one statement; send them one by one".to_owned(),
@@ -70,6 +82,10 @@ pub fn classify(statement: Statement, names: &[Vec<String>]) -> Result<Kind> {
             names: names.to_vec(),
             if_exists,
         },
+        SqlStatement::ShowCreate {
+            obj_type: ShowCreateObject::Table,
+            ..
+        } => Kind::ShowCreate(names.first().cloned().unwrap_or_default()),
         SqlStatement::ShowSchemas { show_options, .. }
         | SqlStatement::ShowDatabases { show_options, .. } => {
             Kind::Rewritten(show("schema_name", "schemata", &show_options))
@@ -212,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        let kind = |sql: &str| classify(parse(sql).unwrap(), &[]);
+        let kind = |sql: &str| classify(parse(sql).unwrap().0, &[]);
         assert!(
             kind("insert into t values (1)")
                 .unwrap_err()

@@ -136,7 +136,12 @@ async fn table_schema(node: &Coordinator, catalog: &str, namespace: &str, table:
     let opened = node.options.catalogs.load(&name).await;
     let schema = opened.and_then(|table| match table {
         Some(table) => {
-            let provider = IcebergTable::try_new(name, table, Arc::clone(&node.manifests))?;
+            let provider = IcebergTable::try_new(
+                name,
+                table,
+                Arc::clone(&node.manifests),
+                Arc::clone(&node.options.stores),
+            )?;
             Ok(provider.schema())
         }
         None => Ok(Arc::new(Schema::empty())),

@@ -1,0 +1,59 @@
+//! `DESCRIBE` and `SHOW CREATE TABLE`: a table's columns and definition in SQL's words.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::error::Result;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use inshore_lake::TableName;
+use inshore_lake::sql_types::type_name;
+
+/// The answer to `DESCRIBE`. DataFusion's own has the types as Arrow calls them.
+pub fn columns(schema: &Schema) -> Result<LogicalPlan> {
+    let fields = schema.fields();
+    let names = fields.iter().map(|field| field.name().clone());
+    let types = fields.iter().map(|field| type_name(field.data_type()));
+    let nullable = fields.iter().map(|field| match field.is_nullable() {
+        true => "YES".to_owned(),
+        false => "NO".to_owned(),
+    });
+    rows(
+        "describe",
+        [
+            ("column_name", names.collect()),
+            ("data_type", types.collect()),
+            ("is_nullable", nullable.collect()),
+        ],
+    )
+}
+
+/// The answer to `SHOW CREATE TABLE`, in the columns that DataFusion gives it.
+pub fn definition(name: &TableName, definition: String) -> Result<LogicalPlan> {
+    rows(
+        "show_create_table",
+        [
+            ("table_catalog", vec![name.catalog.clone()]),
+            ("table_schema", vec![name.namespace.clone()]),
+            ("table_name", vec![name.table.clone()]),
+            ("definition", vec![definition]),
+        ],
+    )
+}
+
+/// A plan with these rows, in this order.
+fn rows<const N: usize>(name: &str, columns: [(&str, Vec<String>); N]) -> Result<LogicalPlan> {
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, _)| Field::new(*name, DataType::Utf8, false))
+        .collect();
+    let columns = columns
+        .into_iter()
+        .map(|(_, values)| Arc::new(StringArray::from(values)) as ArrayRef);
+    let schema = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns.collect())?;
+    let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(schema, vec![vec![batch]])?);
+    LogicalPlanBuilder::scan(name, provider_as_source(table), None)?.build()
+}
