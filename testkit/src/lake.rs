@@ -1,15 +1,17 @@
 //! A lake in a folder of its own: an SQLite catalog, a warehouse, and tables filled by queries.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::prelude::SessionContext;
-use iceberg::arrow::{arrow_schema_to_schema_auto_assign_ids, schema_to_arrow_schema};
-use iceberg::spec::{DataFile, DataFileFormat};
+use iceberg::arrow::{
+    RecordBatchPartitionSplitter, arrow_schema_to_schema_auto_assign_ids, schema_to_arrow_schema,
+};
+use iceberg::spec::{DataFile, DataFileFormat, PartitionKey, Transform, UnboundPartitionSpec};
 use iceberg::table::Table;
 use iceberg::transaction::{ApplyTransactionAction, Transaction};
 use iceberg::writer::base_writer::data_file_writer::DataFileWriterBuilder;
@@ -21,6 +23,7 @@ use iceberg::writer::file_writer::rolling_writer::RollingFileWriterBuilder;
 use iceberg::writer::{IcebergWriter, IcebergWriterBuilder};
 use iceberg::{NamespaceIdent, TableCreation, TableIdent};
 use inshore_lake::catalog::{Catalogs, Writer, embedded_config};
+use inshore_lake::config::LakeConfig;
 use inshore_lake::store::Stores;
 use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
@@ -28,9 +31,13 @@ use tempfile::TempDir;
 /// Rows per row group of the tables, small so that a small table has several.
 const ROW_GROUP_ROWS: usize = 1_000;
 
-/// A lake that is removed when dropped.
+/// Where the locations inside the shared lakes point.
+const SHARED_LINK: &str = "/tmp/inshore-lakes";
+
+/// A lake. A folder that was made for it is removed when it is dropped.
 pub struct Lake {
-    folder: TempDir,
+    folder: PathBuf,
+    _temporary: Option<TempDir>,
     catalogs: Arc<Catalogs>,
     stores: Arc<Stores>,
 }
@@ -42,19 +49,69 @@ impl Lake {
     /// The folder cannot be made.
     pub async fn new() -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let (catalogs, lakes) = embedded_config(folder.path()).await?;
-        let stores = Stores::new(&lakes)?;
+        let mut lake = Self::open(folder.path()).await?;
+        lake._temporary = Some(folder);
+        Ok(lake)
+    }
+
+    /// A lake with no tables of its own, whose stores are those of `lakes`.
+    ///
+    /// # Errors
+    /// The folder cannot be made, or the configuration is wrong.
+    pub async fn over(lakes: &BTreeMap<String, LakeConfig>) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut lake = Self::make(folder.path(), lakes).await?;
+        lake._temporary = Some(folder);
+        Ok(lake)
+    }
+
+    /// The lake in a folder.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be opened.
+    pub async fn open(folder: &Path) -> Result<Self> {
+        let (_, lakes) = embedded_config(folder).await?;
+        Self::make(folder, &lakes).await
+    }
+
+    async fn make(folder: &Path, lakes: &BTreeMap<String, LakeConfig>) -> Result<Self> {
+        let (catalogs, _) = embedded_config(folder).await?;
+        let stores = Stores::new(lakes)?;
         let catalogs = Catalogs::open(&catalogs, Arc::clone(&stores))?;
         Ok(Self {
-            folder,
+            folder: folder.to_owned(),
+            _temporary: None,
             catalogs,
             stores,
         })
     }
 
+    /// One of the shared lakes written by other systems, to be read only. None, with a printed
+    /// reason, when they are not at hand.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub async fn shared(set: &str) -> Result<Option<Self>> {
+        let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/lakes");
+        if !shared.join(set).exists() {
+            println!("skipped: {} is not there", shared.join(set).display());
+            return Ok(None);
+        }
+        let link = Path::new(SHARED_LINK);
+        if !link.exists() {
+            // Another test process may be quicker.
+            let _ = std::os::unix::fs::symlink(shared.canonicalize()?, link);
+        }
+        if !link.join(set).exists() {
+            println!("skipped: {SHARED_LINK} cannot be made a link to the shared lakes");
+            return Ok(None);
+        }
+        Ok(Some(Self::open(&link.join(set)).await?))
+    }
+
     /// The lake's folder.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     /// The catalogs, as a coordinator takes them.
@@ -79,26 +136,51 @@ impl Lake {
         query: &str,
         files: usize,
     ) -> Result<()> {
-        let frame = SessionContext::new().sql(query).await?;
-        let planned = Arc::new(frame.schema().as_arrow().clone());
-        let batches = frame.collect().await?;
-        let schema = batches.first().map_or(planned, RecordBatch::schema);
-        let table = self
-            .empty_table(namespace, name, &plain_schema(&schema))
-            .await?;
-        let rows = arrow::compute::concat_batches(&schema, &batches)?;
+        let rows = rows_of(query).await?;
+        let schema = plain_schema(&rows.schema());
+        let table = self.empty_table(namespace, name, &schema, None).await?;
         let per_file = rows.num_rows().div_ceil(files.max(1)).max(1);
         let mut written = Vec::new();
         let mut at = 0;
         while at < rows.num_rows() {
             let length = per_file.min(rows.num_rows() - at);
-            written.extend(write_file(&table, &rows.slice(at, length)).await?);
+            let part = in_table_types(&table, &rows.slice(at, length))?;
+            written.extend(write_file(&table, part, None).await?);
             at += length;
         }
         if !written.is_empty() {
             self.append(&table, written).await?;
         }
         Ok(())
+    }
+
+    /// Makes a table from a query, partitioned by a transform of one column, with one file for each
+    /// partition.
+    ///
+    /// # Errors
+    /// The query fails, or the table cannot be written.
+    pub async fn create_partitioned_table(
+        &self,
+        namespace: &str,
+        name: &str,
+        query: &str,
+        (column, transform): (&str, Transform),
+    ) -> Result<()> {
+        let rows = rows_of(query).await?;
+        let schema = plain_schema(&rows.schema());
+        let table = self
+            .empty_table(namespace, name, &schema, Some((column, transform)))
+            .await?;
+        let metadata = table.metadata();
+        let splitter = RecordBatchPartitionSplitter::try_new_with_computed_values(
+            Arc::clone(metadata.current_schema()),
+            Arc::clone(metadata.default_partition_spec()),
+        )?;
+        let mut written = Vec::new();
+        for (key, part) in splitter.split(&in_table_types(&table, &rows)?)? {
+            written.extend(write_file(&table, part, Some(key)).await?);
+        }
+        self.append(&table, written).await
     }
 
     async fn catalog(&self) -> Result<Writer> {
@@ -109,15 +191,34 @@ impl Lake {
         Ok(self.catalogs.writer(name).await?)
     }
 
-    async fn empty_table(&self, namespace: &str, name: &str, schema: &Schema) -> Result<Table> {
+    async fn empty_table(
+        &self,
+        namespace: &str,
+        name: &str,
+        schema: &Schema,
+        partition: Option<(&str, Transform)>,
+    ) -> Result<Table> {
         let catalog = self.catalog().await?;
         let namespace = NamespaceIdent::from_strs(namespace.split('.'))?;
         if !catalog.namespace_exists(&namespace).await? {
             catalog.create_namespace(&namespace, HashMap::new()).await?;
         }
+        let schema = arrow_schema_to_schema_auto_assign_ids(schema)?;
+        let spec = match partition {
+            None => UnboundPartitionSpec::default(),
+            Some((column, transform)) => {
+                let id = schema
+                    .field_id_by_name(column)
+                    .context("the partition column does not exist")?;
+                UnboundPartitionSpec::builder()
+                    .add_partition_field(id, format!("{column}_{transform}"), transform)?
+                    .build()
+            }
+        };
         let creation = TableCreation::builder()
             .name(name.to_owned())
-            .schema(arrow_schema_to_schema_auto_assign_ids(schema)?)
+            .schema(schema)
+            .partition_spec(spec)
             .build();
         Ok(catalog.create_table(&namespace, creation).await?)
     }
@@ -162,7 +263,31 @@ fn plain_schema(schema: &Schema) -> Schema {
     Schema::new(fields.collect::<Vec<_>>())
 }
 
-async fn write_file(table: &Table, rows: &RecordBatch) -> Result<Vec<DataFile>> {
+/// What a query gives, in one batch.
+async fn rows_of(query: &str) -> Result<RecordBatch> {
+    let frame = SessionContext::new().sql(query).await?;
+    let planned = Arc::new(frame.schema().as_arrow().clone());
+    let batches = frame.collect().await?;
+    let schema = batches.first().map_or(planned, RecordBatch::schema);
+    Ok(arrow::compute::concat_batches(&schema, &batches)?)
+}
+
+fn in_table_types(table: &Table, rows: &RecordBatch) -> Result<RecordBatch> {
+    let target = Arc::new(schema_to_arrow_schema(table.metadata().current_schema())?);
+    let columns = rows
+        .columns()
+        .iter()
+        .zip(target.fields())
+        .map(|(column, field)| arrow::compute::cast(column, field.data_type()))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(RecordBatch::try_new(target, columns)?)
+}
+
+async fn write_file(
+    table: &Table,
+    rows: RecordBatch,
+    partition: Option<PartitionKey>,
+) -> Result<Vec<DataFile>> {
     let metadata = table.metadata();
     let schema = metadata.current_schema();
     let properties = WriterProperties::builder()
@@ -179,14 +304,7 @@ async fn write_file(table: &Table, rows: &RecordBatch) -> Result<Vec<DataFile>> 
         DefaultLocationGenerator::new(metadata)?,
         names,
     );
-    let mut writer = DataFileWriterBuilder::new(files).build(None).await?;
-    let target = Arc::new(schema_to_arrow_schema(schema)?);
-    let columns = rows
-        .columns()
-        .iter()
-        .zip(target.fields())
-        .map(|(column, field)| arrow::compute::cast(column, field.data_type()))
-        .collect::<Result<Vec<_>, _>>()?;
-    writer.write(RecordBatch::try_new(target, columns)?).await?;
+    let mut writer = DataFileWriterBuilder::new(files).build(partition).await?;
+    writer.write(rows).await?;
     Ok(writer.close().await?)
 }
