@@ -136,7 +136,12 @@ impl Stores {
             }
             Problem::Unaddressable(why) => unaddressable(location, &place, why),
         })?;
-        Ok((parsed.key.url()?, parsed.path))
+        // The address of a store that is configured is known; a scan may have 100,000 files.
+        let url = match self.buckets.get(&parsed.key) {
+            Some(bucket) => bucket.url.clone(),
+            None => parsed.key.url()?,
+        };
+        Ok((url, parsed.path))
     }
 
     fn bucket_of(&self, location: &Location) -> Option<&Bucket> {

@@ -219,8 +219,8 @@ impl<'a> Scan<'a> {
             self.options.target_piece_bytes,
             self.options.least_piece_bytes,
         );
-        let with_statistics =
-            files.len().saturating_mul(self.wanted.len()) <= self.options.file_statistics_max;
+        let values = files.len().saturating_mul(self.wanted.len());
+        let with_statistics = (1..=self.options.file_statistics_max).contains(&values);
         let schema = &self.table.schema;
         let mut statistics = FileStatistics::new(&self.columns, schema, &self.wanted);
         let mut pieces = vec![];
