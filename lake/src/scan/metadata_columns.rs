@@ -50,7 +50,8 @@ pub fn metadata_column(name: &str, metadata: &TableMetadata) -> Option<(FieldRef
         PARTITION_ID => PartitionStruct::of(metadata).data_type(),
         _ => DataType::Int64,
     };
-    let nullable = !matches!(*id, FILE_ID | ROW_POSITION_ID | SPEC_ID_ID);
+    // The others follow from more than the file: a reader may not know them.
+    let nullable = !matches!(*id, FILE_ID | SPEC_ID_ID);
     let field = TableField {
         id: *id,
         initial_default: None,
