@@ -20,7 +20,7 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 
-use crate::scan::scan_config;
+use crate::scan::{RowCountExec, scan_config};
 
 /// Version of the encoding. Coordinator and workers check their protocol version when they meet;
 /// this catches what slips through.
@@ -29,7 +29,10 @@ pub const VERSION: u32 = 2;
 /// First bytes of every encoded scan, so that other codecs' bytes are refused at once.
 const MAGIC: &[u8; 8] = b"inshsc02";
 
-/// Encodes and decodes Iceberg scans; answers with an error for every other plan.
+/// First bytes of every encoded [`RowCountExec`].
+const ROW_COUNT_MAGIC: &[u8; 8] = b"inshrc01";
+
+/// Encodes and decodes Iceberg scans and row counts; answers with an error for every other plan.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IcebergCodec;
 
@@ -40,13 +43,23 @@ impl PhysicalExtensionCodec for IcebergCodec {
         inputs: &[Arc<dyn ExecutionPlan>],
         ctx: &TaskContext,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match buf.strip_prefix(MAGIC) {
-            Some(message) if inputs.is_empty() => decode::scan(message, self, ctx),
-            _ => not_impl_err!("not an Iceberg scan"),
+        if !inputs.is_empty() {
+            return not_impl_err!("an Iceberg scan has no inputs");
+        }
+        if let Some(message) = buf.strip_prefix(MAGIC) {
+            decode::scan(message, self, ctx)
+        } else if let Some(message) = buf.strip_prefix(ROW_COUNT_MAGIC) {
+            decode::row_count(message)
+        } else {
+            not_impl_err!("not an Iceberg scan")
         }
     }
 
     fn try_encode(&self, node: Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>) -> Result<()> {
+        if let Some(count) = node.downcast_ref::<RowCountExec>() {
+            buf.extend_from_slice(ROW_COUNT_MAGIC);
+            return encode::row_count(count, buf);
+        }
         let Some((config, source)) = scan_config(node.as_ref()) else {
             return not_impl_err!("{} is not an Iceberg scan", node.name());
         };

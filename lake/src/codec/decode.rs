@@ -38,7 +38,7 @@ use crate::deletes::{DeleteFile, DeleteKind, EqualityGroup, FileDeletes};
 use crate::plan::PlanCounts;
 use crate::scan::mapping::NameRules;
 use crate::scan::schema::{TableColumns, TableField};
-use crate::scan::{IcebergSource, ScanEnv, ScanFile, ScanInfo};
+use crate::scan::{IcebergSource, RowCountExec, ScanEnv, ScanFile, ScanInfo};
 
 fn invalid(what: impl std::fmt::Display) -> DataFusionError {
     DataFusionError::Plan(format!("invalid encoded Iceberg scan: {what}"))
@@ -46,6 +46,16 @@ fn invalid(what: impl std::fmt::Display) -> DataFusionError {
 
 fn message<M: Message + Default>(bytes: &[u8]) -> Result<M> {
     M::decode(bytes).map_err(invalid)
+}
+
+/// Decodes a row count.
+pub fn row_count(bytes: &[u8]) -> Result<Arc<dyn ExecutionPlan>> {
+    let count: m::RowCount = message(bytes)?;
+    Ok(Arc::new(RowCountExec::new(
+        count.table,
+        count.snapshot_id,
+        count.rows,
+    )))
 }
 
 /// Decodes a scan; footers go to the cache of `ctx`.

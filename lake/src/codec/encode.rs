@@ -23,7 +23,19 @@ use crate::deletes::{DeleteFile, DeleteKind, EqualityGroup};
 use crate::plan::PlanCounts;
 use crate::scan::mapping::NameRules;
 use crate::scan::schema::TableField;
-use crate::scan::{IcebergSource, ScanFile};
+use crate::scan::{IcebergSource, RowCountExec, ScanFile};
+
+/// Appends the encoded row count to `buf`.
+pub fn row_count(count: &RowCountExec, buf: &mut Vec<u8>) -> Result<()> {
+    let message = m::RowCount {
+        table: count.table().to_string(),
+        snapshot_id: count.snapshot_id(),
+        rows: count.rows(),
+    };
+    message
+        .encode(buf)
+        .map_err(|error| DataFusionError::External(Box::new(error)))
+}
 
 /// Appends the encoded scan to `buf`.
 pub fn scan(

@@ -3,6 +3,20 @@
 //! Written by hand rather than generated, because they are few and need no other language. Tags are
 //! never reused; a change that old readers would misread raises [`super::VERSION`].
 
+/// Rows of no columns.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RowCount {
+    /// The table's full name.
+    #[prost(string, tag = "1")]
+    pub table: String,
+    /// The snapshot that was counted.
+    #[prost(int64, optional, tag = "2")]
+    pub snapshot_id: Option<i64>,
+    /// How many rows.
+    #[prost(uint64, tag = "3")]
+    pub rows: u64,
+}
+
 /// A whole scan.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Scan {

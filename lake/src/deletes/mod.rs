@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! planning   delete manifests -> DeleteIndex -> FileDeletes of each data file      (index)
-//! reading    positions and vectors -> bitmap of rows -> the reader's access plan   (positions)
-//!            equality files -> hash index of keys    -> filter over batches        (equality)
+//! reading    positions and vectors -> bitmap of rows  (positions, vector)
+//!            bitmap of rows        -> the reader's access plan, or a mask          (live)
+//!            equality files        -> hash index of keys -> filter over batches    (equality)
 //! ```
 //!
 //! Delete files are read where the data files are, once for each process as long as the cache
-//! holds them. The cost grows with the rows deleted: a bitmap skips them before they are decoded, and
-//! however many equality files there are, a row is looked up once for each set of key columns.
+//! holds them. The cost grows with the rows deleted: a bitmap skips them before they are decoded where
+//! they stand together, and however many equality files there are, a row is looked up once for each set of key columns.
 
 mod cache;
 mod equality;
 mod index;
+mod live;
 mod positions;
 pub mod vector;
 
@@ -26,7 +28,7 @@ use object_store::path::Path;
 pub use cache::{DEFAULT_CAPACITY_BYTES, DeleteCache, DeleteReader};
 pub use equality::{EqualityIndex, KeyFilter, KeyPath, key_path};
 pub use index::DeleteIndex;
-pub use positions::access_plan;
+pub use live::{Live, LiveMask, MaskedGroup, has_page_index, live};
 
 /// How a delete file names the rows it deletes.
 #[derive(Clone, Debug, PartialEq, Eq)]

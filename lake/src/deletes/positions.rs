@@ -1,4 +1,4 @@
-//! Deleted positions: reading them, and turning them into what the Parquet reader skips.
+//! Reading deleted positions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,13 +6,9 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, PrimitiveArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, Schema};
-use datafusion::datasource::listing::FileRange;
-use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
-use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
-use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use roaring::RoaringTreemap;
 
 use super::index::DELETE_FILE_PATH_ID;
@@ -206,116 +202,4 @@ pub async fn read_vector(store: Arc<dyn ObjectStore>, file: &DeleteFile) -> Resu
         .await
         .map_err(|error| Error::store(file.location.as_ref(), error))?;
     vector::decode(&blob).map_err(corrupt)
-}
-
-/// What is left to read of a Parquet file of which `rows` are deleted. Row groups outside `range`
-/// are left out: they belong to other pieces of the file.
-pub fn access_plan(
-    rows: &RoaringTreemap,
-    metadata: &ParquetMetaData,
-    range: Option<&FileRange>,
-) -> ParquetAccessPlan {
-    let mut first = 0_u64;
-    let groups = metadata
-        .row_groups()
-        .iter()
-        .map(|group| {
-            let count = u64::try_from(group.num_rows()).unwrap_or(0);
-            let start = first;
-            first += count;
-            match range.is_none_or(|range| begins_in(group, range)) {
-                true => access(rows, start, count),
-                false => RowGroupAccess::Skip,
-            }
-        })
-        .collect();
-    ParquetAccessPlan::new(groups)
-}
-
-/// The rule by which DataFusion gives row groups to ranges: where the first page lies.
-pub fn begins_in(group: &RowGroupMetaData, range: &FileRange) -> bool {
-    let Some(column) = group.columns().first() else {
-        return false;
-    };
-    let offset = column
-        .dictionary_page_offset()
-        .unwrap_or_else(|| column.data_page_offset());
-    (range.start..range.end).contains(&offset)
-}
-
-fn access(rows: &RoaringTreemap, start: u64, count: u64) -> RowGroupAccess {
-    let end = start + count;
-    let deleted = rows.range_cardinality(start..end);
-    if deleted == 0 {
-        return RowGroupAccess::Scan;
-    }
-    if deleted >= count {
-        return RowGroupAccess::Skip;
-    }
-    let mut selectors = vec![];
-    let mut next = start;
-    let mut run_start = None;
-    let length = |from: u64, to: u64| usize::try_from(to - from).unwrap_or(usize::MAX);
-    let mut positions = rows.iter();
-    positions.advance_to(start);
-    for position in positions.take_while(|position| *position < end) {
-        match run_start {
-            Some(_) if position == next => next += 1,
-            _ => {
-                if let Some(run) = run_start {
-                    selectors.push(RowSelector::skip(length(run, next)));
-                }
-                if position > next {
-                    selectors.push(RowSelector::select(length(next, position)));
-                }
-                run_start = Some(position);
-                next = position + 1;
-            }
-        }
-    }
-    if let Some(run) = run_start {
-        selectors.push(RowSelector::skip(length(run, next)));
-    }
-    if next < end {
-        selectors.push(RowSelector::select(length(next, end)));
-    }
-    RowGroupAccess::Selection(RowSelection::from(selectors))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn selected(rows: &[u64], start: u64, count: u64) -> Option<Vec<(usize, bool)>> {
-        match access(&rows.iter().copied().collect(), start, count) {
-            RowGroupAccess::Selection(selection) => Some(
-                selection
-                    .iter()
-                    .map(|selector| (selector.row_count, selector.skip))
-                    .collect(),
-            ),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn runs_of_deleted_rows_are_skipped() {
-        assert_eq!(
-            selected(&[10, 11, 15], 10, 10),
-            Some(vec![(2, true), (3, false), (1, true), (4, false)])
-        );
-        assert_eq!(
-            selected(&[5, 12, 19, 25], 10, 10),
-            Some(vec![(2, false), (1, true), (6, false), (1, true)])
-        );
-    }
-
-    #[test]
-    fn whole_groups_are_read_or_skipped() {
-        let rows: RoaringTreemap = (10..20).collect();
-        assert_eq!(access(&rows, 10, 10), RowGroupAccess::Skip);
-        assert_eq!(access(&rows, 0, 10), RowGroupAccess::Scan);
-        assert_eq!(access(&rows, 20, 10), RowGroupAccess::Scan);
-    }
 }

@@ -17,6 +17,7 @@ pub mod metadata_columns;
 mod morsel;
 mod opening;
 mod reader;
+mod row_count;
 mod rows;
 pub mod schema;
 mod source;
@@ -36,6 +37,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use morsel::{name_file, panicked};
 pub(crate) use reader::check;
+pub use row_count::RowCountExec;
 pub use source::{IcebergSource, ScanEnv, ScanFile, ScanInfo};
 pub(crate) use split::{groups, piece_bytes, ranges};
 

@@ -15,7 +15,7 @@ use parquet::errors::ParquetError;
 
 use super::ScanInfo;
 use crate::Error;
-use crate::deletes::KeyFilter;
+use crate::deletes::{KeyFilter, LiveMask};
 
 /// What a message says about a file of a scan.
 #[derive(Clone)]
@@ -37,21 +37,53 @@ impl FileName {
     }
 }
 
-/// A planner of one file whose errors name the file, and whose rows pass its equality deletes.
+/// Deletes that are applied to the rows behind the reader.
+#[derive(Clone, Default)]
+pub struct RowDeletes {
+    /// What is left of the only row group that is read.
+    pub mask: Option<LiveMask>,
+    /// Equality deletes.
+    pub keys: Option<Arc<KeyFilter>>,
+}
+
+impl RowDeletes {
+    /// What is left of the next batch of the file.
+    fn apply(&mut self, mut batch: RecordBatch) -> Result<RecordBatch> {
+        if let Some(mask) = &mut self.mask {
+            batch = mask.apply(&batch)?;
+        }
+        match &self.keys {
+            Some(keys) => keys.apply(&batch),
+            None => Ok(batch),
+        }
+    }
+}
+
+/// A planner of one file whose errors name the file, and of whose rows deletes are taken away.
 pub struct NamedPlanner {
     inner: Box<dyn MorselPlanner>,
     file: FileName,
-    keys: Option<Arc<KeyFilter>>,
+    deletes: RowDeletes,
 }
 
 impl NamedPlanner {
     /// Names `file` in the errors of `inner`.
-    pub fn new(
-        inner: Box<dyn MorselPlanner>,
-        file: FileName,
-        keys: Option<Arc<KeyFilter>>,
-    ) -> Self {
-        Self { inner, file, keys }
+    pub fn new(inner: Box<dyn MorselPlanner>, file: FileName, deletes: RowDeletes) -> Self {
+        Self {
+            inner,
+            file,
+            deletes,
+        }
+    }
+}
+
+/// Planners that go on one after another.
+#[derive(Debug)]
+pub struct Several(pub Vec<Box<dyn MorselPlanner>>);
+
+impl MorselPlanner for Several {
+    fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
+        Ok(Some(MorselPlan::new().with_planners(self.0)))
     }
 }
 
@@ -63,7 +95,11 @@ impl fmt::Debug for NamedPlanner {
 
 impl MorselPlanner for NamedPlanner {
     fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
-        let Self { inner, file, keys } = *self;
+        let Self {
+            inner,
+            file,
+            deletes,
+        } = *self;
         let planned = catch_unwind(AssertUnwindSafe(|| inner.plan()))
             .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
             .map_err(|error| file.name(error))?;
@@ -74,15 +110,19 @@ impl MorselPlanner for NamedPlanner {
             .take_morsels()
             .into_iter()
             .map(|inner| {
-                let (file, keys) = (file.clone(), keys.clone());
-                Box::new(NamedMorsel { inner, file, keys }) as Box<dyn Morsel>
+                let (file, deletes) = (file.clone(), deletes.clone());
+                Box::new(NamedMorsel {
+                    inner,
+                    file,
+                    deletes,
+                }) as Box<dyn Morsel>
             })
             .collect();
         let planners = plan
             .take_ready_planners()
             .into_iter()
             .map(|inner| {
-                let named = Self::new(inner, file.clone(), keys.clone());
+                let named = Self::new(inner, file.clone(), deletes.clone());
                 Box::new(named) as Box<dyn MorselPlanner>
             })
             .collect();
@@ -96,7 +136,7 @@ impl MorselPlanner for NamedPlanner {
                     .await
                     .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
                     .map_err(|error| file.name(error))?;
-                Ok(Box::new(Self::new(next, file, keys)) as Box<dyn MorselPlanner>)
+                Ok(Box::new(Self::new(next, file, deletes)) as Box<dyn MorselPlanner>)
             });
         }
         Ok(Some(named))
@@ -106,7 +146,7 @@ impl MorselPlanner for NamedPlanner {
 struct NamedMorsel {
     inner: Box<dyn Morsel>,
     file: FileName,
-    keys: Option<Arc<KeyFilter>>,
+    deletes: RowDeletes,
 }
 
 impl fmt::Debug for NamedMorsel {
@@ -117,16 +157,17 @@ impl fmt::Debug for NamedMorsel {
 
 impl Morsel for NamedMorsel {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
-        let Self { inner, file, keys } = *self;
+        let Self {
+            inner,
+            file,
+            mut deletes,
+        } = *self;
         AssertUnwindSafe(inner.into_stream())
             .catch_unwind()
             .map(move |batch| {
                 batch
                     .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
-                    .and_then(|batch| match &keys {
-                        Some(keys) => keys.apply(&batch),
-                        None => Ok(batch),
-                    })
+                    .and_then(|batch| deletes.apply(batch))
                     .map_err(|error| file.name(error))
             })
             .boxed()

@@ -14,13 +14,14 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::{ProjectionExpr, ProjectionExprs};
 use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
 use object_store::ObjectStore;
+use parquet::file::metadata::ParquetMetaData;
 
 use super::adapter::FieldIdAdapterFactory;
-use super::morsel::{FileName, NamedPlanner};
+use super::morsel::{FileName, NamedPlanner, RowDeletes, Several};
 use super::reader::FileReaderFactory;
 use super::source::{ScanFile, ScanInfo};
 use crate::Error;
-use crate::deletes::{DeleteReader, KeyFilter, KeyPath, access_plan, key_path};
+use crate::deletes::{DeleteReader, KeyFilter, KeyPath, LiveMask, has_page_index, key_path, live};
 
 /// Everything needed to open files of one partition.
 pub struct FileOpening {
@@ -75,6 +76,15 @@ impl FileOpening {
             .with_expr_adapter(Some(Arc::new(adapter)))
             .build();
         source.create_morselizer(Arc::clone(&self.store), &config, self.partition)
+    }
+
+    /// Whether the reader gives all rows of every row group that it does not leave out, in their
+    /// order, and row groups may be read in any order.
+    fn reads_whole_groups(&self, footer: &ParquetMetaData) -> bool {
+        let options = &self.source.table_parquet_options().global;
+        let leaves_out_pages =
+            self.source.filter().is_some() && options.enable_page_index && has_page_index(footer);
+        !self.preserve_order && !options.pushdown_filters && !leaves_out_pages
     }
 
     /// The projection with key columns behind it.
@@ -151,41 +161,61 @@ impl DeletesPlanner {
 
     /// Reads the deletes, and plans the file with what they leave.
     async fn open(self) -> Result<Box<dyn MorselPlanner>> {
-        let Self {
-            opening,
-            scan_file,
-            mut file,
-        } = self;
         let name = FileName {
-            path: Arc::clone(&scan_file.location),
-            info: Arc::clone(&opening.info),
+            path: Arc::clone(&self.scan_file.location),
+            info: Arc::clone(&self.opening.info),
         };
-        let deleted = opening
-            .deletes
-            .positions(&name.path, &scan_file.deletes.positions)
-            .await?;
-        if let Some(rows) = deleted {
-            let metrics = opening.source.metrics();
-            let mut reader =
-                opening
-                    .readers
-                    .create_reader(opening.partition, file.clone(), None, metrics)?;
-            let footer = reader
-                .get_metadata(None)
-                .await
-                .map_err(|error| name.name(error.into()))?;
-            let plan = access_plan(&rows, &footer, file.range.as_ref());
-            file = file.with_extension(plan);
-        }
-        let (keys, roots) = match opening.key_filter(&scan_file).await? {
+        let parts = self.parts(&name).await?;
+        let (keys, roots) = match self.opening.key_filter(&self.scan_file).await? {
             Some((filter, roots)) => (Some(Arc::new(filter)), roots),
             None => (None, vec![]),
         };
-        let planner = opening
-            .morselizer(Some(scan_file), &roots)
-            .and_then(|morselizer| morselizer.plan_file(file))
+        let morselizer = self
+            .opening
+            .morselizer(Some(self.scan_file), &roots)
             .map_err(|error| name.name(error))?;
-        Ok(Box::new(NamedPlanner::new(planner, name, keys)))
+        let mut planners = vec![];
+        for (file, mask) in parts {
+            let planner = morselizer.plan_file(file);
+            let planner = planner.map_err(|error| name.name(error))?;
+            let keys = keys.clone();
+            let deletes = RowDeletes { mask, keys };
+            let named = NamedPlanner::new(planner, name.clone(), deletes);
+            planners.push(Box::new(named) as Box<dyn MorselPlanner>);
+        }
+        Ok(match planners.len() {
+            1 => planners.remove(0),
+            _ => Box::new(Several(planners)),
+        })
+    }
+
+    /// The parts in which the file is read, each with the mask of its rows if it needs one.
+    async fn parts(&self, name: &FileName) -> Result<Vec<(PartitionedFile, Option<LiveMask>)>> {
+        let (opening, file) = (&self.opening, &self.file);
+        let deleted = opening
+            .deletes
+            .positions(&name.path, &self.scan_file.deletes.positions)
+            .await?;
+        let Some(rows) = deleted else {
+            return Ok(vec![(file.clone(), None)]);
+        };
+        let metrics = opening.source.metrics();
+        let mut reader =
+            opening
+                .readers
+                .create_reader(opening.partition, file.clone(), None, metrics)?;
+        let footer = reader
+            .get_metadata(None)
+            .await
+            .map_err(|error| name.name(error.into()))?;
+        let mask = opening.reads_whole_groups(&footer);
+        let live = live(&rows, &footer, file.range.as_ref(), mask);
+        let skipping = live.skipping.map(|plan| (plan, None));
+        let masked = live.masked.into_iter().map(|g| (g.plan, Some(g.mask)));
+        let parts = skipping.into_iter().chain(masked);
+        Ok(parts
+            .map(|(plan, mask)| (file.clone().with_extension(plan), mask))
+            .collect())
     }
 }
 

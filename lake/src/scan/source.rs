@@ -29,7 +29,7 @@ use object_store::ObjectStore;
 
 use super::mapping::NameRules;
 use super::metadata_columns::{LAST_UPDATED_ID, needs_position};
-use super::morsel::{FileName, NamedPlanner};
+use super::morsel::{FileName, NamedPlanner, RowDeletes};
 use super::opening::{DeletesPlanner, FileOpening};
 use super::reader::FileReaderFactory;
 use super::rows::FileRows;
@@ -467,13 +467,14 @@ impl Morselizer for IcebergMorselizer {
             path: Arc::clone(&scan_file.location),
             info: Arc::clone(&self.opening.info),
         };
+        let none = RowDeletes::default();
         if self.positions || scan_file.format != DataFileFormat::Parquet {
             let rows = FileRows::new(Arc::clone(&self.opening), scan_file, file);
-            return Ok(Box::new(NamedPlanner::new(Box::new(rows), name, None)));
+            return Ok(Box::new(NamedPlanner::new(Box::new(rows), name, none)));
         }
         if !scan_file.deletes.is_empty() {
             let pending = DeletesPlanner::new(Arc::clone(&self.opening), scan_file, file);
-            return Ok(Box::new(NamedPlanner::new(Box::new(pending), name, None)));
+            return Ok(Box::new(NamedPlanner::new(Box::new(pending), name, none)));
         }
         let planned = match scan_file.is_plain(self.lineage) {
             true => self.plain.plan_file(file),
@@ -483,6 +484,6 @@ impl Morselizer for IcebergMorselizer {
                 .and_then(|morselizer| morselizer.plan_file(file)),
         };
         let planner = planned.map_err(|error| name.name(error))?;
-        Ok(Box::new(NamedPlanner::new(planner, name, None)))
+        Ok(Box::new(NamedPlanner::new(planner, name, none)))
     }
 }

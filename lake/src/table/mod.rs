@@ -21,10 +21,10 @@ use self::scan::Scan;
 use crate::catalog::COLUMN_TYPE_PROPERTY;
 use crate::plan::statistics::scan_statistics;
 use crate::plan::{FilePlan, ManifestCache, plan_files};
-use crate::scan::ScanOptions;
 use crate::scan::mapping::NameRules;
 use crate::scan::metadata_columns::metadata_column;
 use crate::scan::schema::{TableColumns, names_by_history};
+use crate::scan::{RowCountExec, ScanOptions};
 use crate::store::Stores;
 use crate::version::TableVersion;
 use crate::{Error, Result, TableName};
@@ -238,6 +238,16 @@ impl IcebergTable {
         wanted
     }
 
+    /// A scan of no columns, of a plan without deletes.
+    fn row_count(&self, plan: &FilePlan, limit: Option<usize>) -> Arc<dyn ExecutionPlan> {
+        let files = plan.files.iter();
+        let rows = files.map(|(manifest, index)| manifest.entries[*index].record_count);
+        let snapshot_id = self.snapshot().map(|snapshot| snapshot.snapshot_id());
+        let rows = rows.fold(0, u64::saturating_add);
+        let rows = limit.map_or(rows, |limit| rows.min(limit as u64));
+        Arc::new(RowCountExec::new(self.name.to_string(), snapshot_id, rows))
+    }
+
     /// Refuses columns whose type cannot be read.
     fn check_readable(&self, wanted: &[usize]) -> Result<()> {
         for place in wanted {
@@ -324,6 +334,9 @@ impl TableProvider for IcebergTable {
             .then(|| self.physical_filter(state, filters))
             .flatten();
         let plan = self.plan(filter).await?;
+        if wanted.is_empty() && filters.is_empty() && plan.deletes.is_empty() {
+            return Ok(self.row_count(&plan, limit));
+        }
         // Filters apply after the limit would, so a limit counts only without them.
         let limit = limit.filter(|_| filters.is_empty());
         Scan::new(self, state, options, projection, wanted, limit, plan)?.build()

@@ -16,11 +16,13 @@ use inshore_lake::scan::ScanOptions;
 use inshore_lake::sql_types::IcebergTypes;
 use inshore_lake::store::{LakeStorageFactory, Stores};
 use inshore_lake::table::IcebergTable;
+use inshore_lake::version::TableVersion;
 
 use crate::arrays::value;
+use crate::model::Model;
 use crate::query::{Answer, Query};
 use crate::switches;
-use crate::types::{Schema, Ty, quoted};
+use crate::types::{Leaf, Schema, Ty, quoted};
 use crate::values::Value;
 use crate::world::World;
 
@@ -96,7 +98,8 @@ impl Reader {
             .map_err(|error| error.to_string())
     }
 
-    /// Compares everything, and the answers to a number of random queries.
+    /// Compares everything, and the answers to a number of random queries: of the table as it is,
+    /// and of an older state of it.
     pub async fn check(
         &self,
         world: &mut World,
@@ -105,23 +108,42 @@ impl Reader {
     ) -> Result<(), String> {
         let metadata = world.table.write_metadata();
         let table = self.open(&metadata).await?;
-        let leaves = world.asked_leaves();
-        let random = (0..queries)
-            .filter_map(|_| Query::random(rng, &world.model, &leaves))
-            .filter(|query| switches::SORT_BY_NESTED_NAMES || !sorts_by_nested_name(world, query));
-        let queries: Vec<Query> = std::iter::once(Query::Everything).chain(random).collect();
+        let fail = |why: String| format!("{}\n  {why}", metadata.display());
+        let leaves = world.asked_leaves(&world.model);
+        let asked = random_queries(world, &world.model, &leaves, rng, queries);
+        self.ask(&table, &world.model, &asked).await.map_err(fail)?;
+        let older = world.model.states.len().saturating_sub(1);
+        if older == 0 {
+            return Ok(());
+        }
+        let state = &world.model.states[rng.usize(0..older)];
+        let then = state.model();
+        let leaves = world.asked_leaves(&then);
+        let asked = random_queries(world, &then, &leaves, rng, queries / 4);
+        for version in [
+            TableVersion::Snapshot(state.snapshot_id),
+            TableVersion::TimestampMs(state.timestamp_ms),
+        ] {
+            let fail = |why: String| fail(format!("{version:?}, {why}"));
+            let table = table
+                .at(&version)
+                .map_err(|error| fail(error.to_string()))?;
+            self.ask(&table, &then, &asked).await.map_err(fail)?;
+        }
+        Ok(())
+    }
+
+    async fn ask(
+        &self,
+        table: &Arc<IcebergTable>,
+        model: &Model,
+        queries: &[Query],
+    ) -> Result<(), String> {
         for (mode, session) in &self.sessions {
-            let problem = |query: &Query, why: String| {
-                format!(
-                    "{}\n  {mode:?}, {}\n  {why}",
-                    metadata.display(),
-                    query.sql()
-                )
-            };
             let fail = |error: datafusion::error::DataFusionError| error.to_string();
             session.deregister_table("t").map_err(fail)?;
             session
-                .register_table("t", Arc::clone(&table) as _)
+                .register_table("t", Arc::clone(table) as _)
                 .map_err(fail)?;
             // What is read without pruning hardly depends on the query.
             let count = match mode {
@@ -129,22 +151,36 @@ impl Reader {
                 _ => queries.len(),
             };
             for query in &queries[..count] {
+                let problem = |why: String| format!("{mode:?}, {}\n  {why}", query.sql());
                 let late = *mode == Mode::Late;
                 if late && !switches::LATE_CHILD_FILTERS && query.filters_children() {
                     continue;
                 }
-                let answer = query.answer(&world.model);
+                let answer = query.answer(model);
                 let found = match session.sql(&query.sql()).await {
                     Ok(frame) => frame.collect().await,
                     Err(error) => Err(error),
                 };
-                let found = found.map_err(|error| problem(query, error.to_string()))?;
-                compare(&answer, &found, &world.model.schema, query)
-                    .map_err(|why| problem(query, why))?;
+                let found = found.map_err(|error| problem(error.to_string()))?;
+                compare(&answer, &found, &model.schema, query).map_err(problem)?;
             }
         }
         Ok(())
     }
+}
+
+/// Everything, and random queries on `model`, a state of the world.
+fn random_queries(
+    world: &World,
+    model: &Model,
+    leaves: &[Leaf],
+    rng: &mut fastrand::Rng,
+    count: usize,
+) -> Vec<Query> {
+    let random = (0..count)
+        .filter_map(|_| Query::random(rng, model, leaves))
+        .filter(|query| switches::SORT_BY_NESTED_NAMES || !sorts_by_nested_name(world, query));
+    std::iter::once(Query::Everything).chain(random).collect()
 }
 
 /// Whether a nested column once had the name of the column that decides the order.

@@ -43,8 +43,7 @@ pub struct DataFile {
     pub live: bool,
 }
 
-/// The table as one snapshot left it, to be compared once the reader can go back in time.
-#[allow(dead_code)]
+/// The table as one snapshot left it.
 #[derive(Clone, Debug)]
 pub struct State {
     pub snapshot_id: i64,
@@ -52,6 +51,16 @@ pub struct State {
     /// The current schema when the snapshot was made.
     pub schema: Schema,
     pub rows: Vec<Row>,
+}
+
+impl State {
+    /// A model of that state alone, for queries on its rows.
+    pub fn model(&self) -> Model {
+        Model {
+            rows: self.rows.clone(),
+            ..Model::new(self.schema.clone())
+        }
+    }
 }
 
 /// The table now, and as every snapshot left it.

@@ -174,10 +174,10 @@ impl World {
             .collect()
     }
 
-    /// Columns and children that queries may name; those more often that the table is or was
-    /// partitioned by.
-    pub fn asked_leaves(&self) -> Vec<Leaf> {
-        let mut leaves = self.model.schema.leaves();
+    /// Columns and children that queries on a state of the table may name; those more often that
+    /// the table is or was partitioned by.
+    pub fn asked_leaves(&self, state: &Model) -> Vec<Leaf> {
+        let mut leaves = state.schema.leaves();
         let sources = self.sources();
         let count = leaves.len().div_ceil(2);
         let partitioned: Vec<Leaf> = leaves
@@ -191,7 +191,7 @@ impl World {
         }
         leaves.retain(|leaf| {
             let Some(child) = leaf.child else { return true };
-            let mut rows = self.model.rows.iter();
+            let mut rows = state.rows.iter();
             let mut schemas = self.table.schemas.iter();
             !rows.any(|row| row.values[&leaf.column].is_null())
                 || schemas.all(|schema| {

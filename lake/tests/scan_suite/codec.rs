@@ -12,7 +12,7 @@ use datafusion::prelude::SessionContext;
 use datafusion_proto::physical_plan::{AsExecutionPlan, PhysicalExtensionCodec};
 use datafusion_proto::protobuf::PhysicalPlanNode;
 use inshore_lake::codec::IcebergCodec;
-use inshore_lake::scan::{IcebergSource, ScanFile, as_iceberg_scan};
+use inshore_lake::scan::{IcebergSource, RowCountExec, ScanFile, as_iceberg_scan};
 use prost::Message;
 
 use crate::expected::rows;
@@ -172,6 +172,18 @@ async fn sort_hints_and_dynamic_filters_do_not_stop_a_scan() {
     let found = rows(&ctx.sql(sql).await.unwrap().collect().await.unwrap());
     let ids: Vec<_> = found.iter().map(|row| row[0].clone().unwrap()).collect();
     assert_eq!(ids, ["4799", "4798", "4797"]);
+}
+
+#[tokio::test]
+async fn row_counts_travel() {
+    let sent = RowCountExec::new("lake.shop.sales".to_string(), Some(-3), u64::MAX);
+    let bytes = encode(&(Arc::new(sent) as Arc<dyn ExecutionPlan>));
+    let ctx = SessionContext::new().task_ctx();
+    let decoded = IcebergCodec.try_decode(&bytes, &[], &ctx).unwrap();
+    let found = decoded.downcast_ref::<RowCountExec>().unwrap();
+    assert_eq!(found.table(), "lake.shop.sales");
+    assert_eq!(found.snapshot_id(), Some(-3));
+    assert_eq!(found.rows(), u64::MAX);
 }
 
 #[tokio::test]

@@ -179,6 +179,30 @@ async fn counts_and_limits_need_few_files() {
 }
 
 #[tokio::test]
+async fn rows_of_no_columns_open_no_file() {
+    let sales = Sales::new().await;
+    let ctx = sales.session(SessionConfig::new().with_batch_size(1_000));
+    let sql = "SELECT 'x' FROM sales";
+    let plan = ctx.sql(sql).await.unwrap();
+    let plan = plan.create_physical_plan().await.unwrap();
+    assert!(find_scan(&plan).is_none());
+    let shown = displayable(plan.as_ref()).indent(true).to_string();
+    assert!(
+        shown.contains("RowCountExec: iceberg: table=lake.shop.sales"),
+        "{shown}"
+    );
+    let sizes = async |sql: &str| -> Vec<usize> {
+        let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
+        batches.iter().map(|batch| batch.num_rows()).collect()
+    };
+    assert_eq!(sizes(sql).await, [1_000, 1_000, 1_000, 1_000, 800]);
+    let limited = sizes("SELECT 1 FROM sales LIMIT 7").await;
+    assert_eq!(limited.iter().sum::<usize>(), 7);
+    let later = sizes("SELECT 1 FROM sales LIMIT 7 OFFSET 4795").await;
+    assert_eq!(later.iter().sum::<usize>(), 5);
+}
+
+#[tokio::test]
 async fn rows_and_values_arrive() {
     let sales = Sales::new().await;
     let ctx = sales.session(SessionConfig::new().with_target_partitions(2));
