@@ -13,7 +13,7 @@ use roaring::RoaringTreemap;
 
 use super::equality::EqualityIndex;
 use super::positions::{Positions, read_positions, read_vector};
-use super::{DeleteFile, DeleteKind, EqualityGroup};
+use super::{DeleteFile, DeleteKind, DeletedRows, EqualityGroup};
 use crate::scan::mapping::NameRules;
 use crate::scan::schema::TableColumns;
 use crate::{Error, Result};
@@ -28,7 +28,7 @@ const ENTRY_BYTES: usize = 128;
 #[derive(Clone)]
 enum Content {
     Positions(Arc<Positions>),
-    Vector(Arc<RoaringTreemap>),
+    Vector(Arc<DeletedRows>),
     Equality(Arc<EqualityIndex>),
 }
 
@@ -113,8 +113,8 @@ impl DeleteReader {
         &self,
         location: &str,
         files: &[Arc<DeleteFile>],
-    ) -> Result<Option<Arc<RoaringTreemap>>> {
-        let mut found: Vec<Arc<RoaringTreemap>> = vec![];
+    ) -> Result<Option<Arc<DeletedRows>>> {
+        let mut found: Vec<Arc<DeletedRows>> = vec![];
         for file in files {
             match self.positions_of(file).await? {
                 Content::Vector(rows) => found.push(rows),
@@ -131,8 +131,8 @@ impl DeleteReader {
             1 => found.pop(),
             _ => {
                 let mut all = RoaringTreemap::new();
-                found.iter().for_each(|rows| all |= rows.as_ref());
-                Some(Arc::new(all))
+                found.iter().for_each(|rows| all |= rows.positions());
+                Some(Arc::new(all.into()))
             }
         })
     }
@@ -143,7 +143,8 @@ impl DeleteReader {
                 let key = format!("vector:{}@{offset}", file.location);
                 let read = async {
                     let rows = read_vector(self.store_of(file)?, file).await?;
-                    let bytes = rows.serialized_size();
+                    let rows = DeletedRows::new(rows);
+                    let bytes = rows.memory_bytes();
                     Ok((Content::Vector(Arc::new(rows)), bytes))
                 };
                 self.cache.get_or_read(key, read).await
@@ -155,7 +156,7 @@ impl DeleteReader {
                         read_positions(self.store_of(file)?, file, only.as_ref()).await?;
                     let bytes = positions
                         .iter()
-                        .map(|(path, rows)| path.len() + ENTRY_BYTES + rows.serialized_size())
+                        .map(|(path, rows)| path.len() + ENTRY_BYTES + rows.memory_bytes())
                         .sum();
                     Ok((Content::Positions(Arc::new(positions)), bytes))
                 };

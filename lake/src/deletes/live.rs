@@ -6,9 +6,14 @@
 //! straight from the positions, and put on the rows behind the reader. That needs to know each
 //! row's position, so the row group is read by itself and whole.
 
-use arrow::array::{BooleanArray, RecordBatch};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, BooleanArray, PrimitiveArray, RecordBatch,
+    RecordBatchOptions, downcast_primitive_array,
+};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::filter_record_batch;
+use arrow::compute::FilterBuilder;
 use datafusion::datasource::listing::FileRange;
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
 use datafusion::error::{DataFusionError, Result};
@@ -16,8 +21,10 @@ use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use roaring::RoaringTreemap;
 
+use super::DeletedRows;
+
 /// Below this many rows in a run, on average, the Parquet reader decodes all rows and masks them.
-const SHORT_RUN_ROWS: u64 = 32;
+const SHORT_RUN_ROWS: usize = 32;
 
 /// Row groups below this are not read by themselves: opening them costs more than it saves.
 const LEAST_GROUP_ROWS: u64 = 16 * 1024;
@@ -44,7 +51,7 @@ pub struct MaskedGroup {
 /// out: they belong to other pieces of the file. `mask` says whether row groups may be masked: only
 /// where the reader is sure to give all rows of a row group that it does not leave out.
 pub fn live(
-    rows: &RoaringTreemap,
+    rows: &DeletedRows,
     metadata: &ParquetMetaData,
     range: Option<&FileRange>,
     mask: bool,
@@ -59,11 +66,13 @@ pub fn live(
         let inside = range.is_none_or(|range| begins_in(group, range));
         groups.push(match inside {
             false => RowGroupAccess::Skip,
-            true if mask && is_scattered(rows, start, count) => {
-                masks.push((place, LiveMask::new(rows, start, count)));
-                RowGroupAccess::Skip
-            }
-            true => access(rows, start, count),
+            true => match mask.then(|| LiveMask::new(rows, start, count)).flatten() {
+                Some(mask) => {
+                    masks.push((place, mask));
+                    RowGroupAccess::Skip
+                }
+                None => access(rows.positions(), start, count),
+            },
         });
     }
     let total = groups.len();
@@ -93,26 +102,6 @@ pub fn begins_in(group: &RowGroupMetaData, range: &FileRange) -> bool {
     (range.start..range.end).contains(&offset)
 }
 
-/// Whether so many rows of a row group are deleted, here and there, that it is better masked.
-fn is_scattered(rows: &RoaringTreemap, start: u64, count: u64) -> bool {
-    let end = start + count;
-    let deleted = rows.range_cardinality(start..end);
-    if count < LEAST_GROUP_ROWS || deleted >= count || deleted * 2 * SHORT_RUN_ROWS < count {
-        return false;
-    }
-    let mut positions = rows.iter();
-    positions.advance_to(start);
-    let mut last = None;
-    let runs = positions
-        .take_while(|position| *position < end)
-        .filter(|position| {
-            last.replace(*position)
-                .is_none_or(|last| last + 1 != *position)
-        })
-        .count() as u64;
-    runs * 2 * SHORT_RUN_ROWS >= count
-}
-
 /// The rows of a row group that are left, in their order.
 #[derive(Clone, Debug)]
 pub struct LiveMask {
@@ -121,24 +110,17 @@ pub struct LiveMask {
 }
 
 impl LiveMask {
-    /// `deleted` are positions in the file, of which the row group has `count` from `start` on.
-    fn new(deleted: &RoaringTreemap, start: u64, count: u64) -> Self {
-        const WORD: u64 = u64::BITS as u64;
-        let words = usize::try_from(count.div_ceil(WORD)).unwrap_or(usize::MAX);
-        let mut words = vec![u64::MAX; words];
-        let mut positions = deleted.iter();
-        positions.advance_to(start);
-        for position in positions.take_while(|position| *position < start + count) {
-            let row = position - start;
-            if let Some(word) = words.get_mut((row / WORD) as usize) {
-                *word &= !(1 << (row % WORD));
-            }
+    /// The rows left of a row group of `count` rows from `start` on, where they are better masked
+    /// than skipped: so many are deleted, here and there.
+    fn new(deleted: &DeletedRows, start: u64, count: u64) -> Option<Self> {
+        if count < LEAST_GROUP_ROWS {
+            return None;
         }
-        let length = usize::try_from(count).unwrap_or(usize::MAX);
-        Self {
-            rows: BooleanBuffer::new(words.into(), 0, length),
-            next: 0,
-        }
+        let count = usize::try_from(count).ok()?;
+        let rows = deleted.live(usize::try_from(start).ok()?, count)?;
+        let scattered = rows.count_set_bits() > 0
+            && deleted_runs(&rows).saturating_mul(2 * SHORT_RUN_ROWS) >= count;
+        scattered.then_some(Self { rows, next: 0 })
     }
 
     /// What is left of the next rows of the row group.
@@ -152,10 +134,89 @@ impl LiveMask {
                 "a row group has more rows than its footer says".to_owned(),
             ));
         }
-        let mask = BooleanArray::new(self.rows.slice(self.next, count), None);
+        let mask = self.rows.slice(self.next, count);
         self.next += count;
-        Ok(filter_record_batch(batch, &mask)?)
+        keep(batch, mask)
     }
+}
+
+/// Runs of rows that are not set.
+fn deleted_runs(live: &BooleanBuffer) -> usize {
+    let mut before = 1;
+    let mut runs = 0_usize;
+    for word in live.bit_chunks().iter_padded() {
+        // A run begins where a row is not set and the one before it is.
+        runs += (!word & (word << 1 | before)).count_ones() as usize;
+        before = word >> 63;
+    }
+    // The last word is padded with zeros: a run of its own unless the last row is deleted.
+    let padded = live.len() % 64 != 0 && live.iter().next_back() == Some(true);
+    runs - usize::from(padded)
+}
+
+/// The rows that are set. As `filter_record_batch`, but for short runs.
+fn keep(batch: &RecordBatch, mask: BooleanBuffer) -> Result<RecordBatch> {
+    let kept = mask.count_set_bits();
+    if kept == batch.num_rows() {
+        return Ok(batch.clone());
+    }
+    let mut other = None;
+    let columns = batch.columns().iter().map(|column| -> Result<ArrayRef> {
+        if let Some(array) = keep_primitive(column, &mask, kept) {
+            return Ok(array);
+        }
+        let filter = other.get_or_insert_with(|| {
+            let mask = BooleanArray::new(mask.clone(), None);
+            FilterBuilder::new(&mask).optimize().build()
+        });
+        Ok(filter.filter(column)?)
+    });
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(kept));
+    let schema = batch.schema();
+    Ok(RecordBatch::try_new_with_options(
+        schema, columns, &options,
+    )?)
+}
+
+fn keep_primitive(column: &ArrayRef, mask: &BooleanBuffer, kept: usize) -> Option<ArrayRef> {
+    if column.null_count() > 0 {
+        return None;
+    }
+    downcast_primitive_array!(
+        column => Some(compressed(column, mask, kept)),
+        _ => None
+    )
+}
+
+/// The values that are set, without branches on single rows: with short runs they would be
+/// mispredicted most of the time.
+fn compressed<T: ArrowPrimitiveType>(
+    column: &PrimitiveArray<T>,
+    mask: &BooleanBuffer,
+    kept: usize,
+) -> ArrayRef {
+    const WORD: usize = u64::BITS as usize;
+    // Room for a whole word behind the last value.
+    let mut values = vec![T::Native::default(); kept + WORD];
+    let mut end = 0;
+    let words = mask.bit_chunks();
+    for (chunk, word) in column.values().chunks(WORD).zip(words.iter_padded()) {
+        let Some(room) = values.get_mut(end..end + WORD) else {
+            break;
+        };
+        let mut next = 0;
+        for (row, value) in chunk.iter().enumerate() {
+            if let Some(slot) = room.get_mut(next % WORD) {
+                *slot = *value;
+            }
+            next += (word >> row & 1) as usize;
+        }
+        end += next;
+    }
+    values.truncate(kept);
+    let array = PrimitiveArray::<T>::new(values.into(), None);
+    Arc::new(array.with_data_type(column.data_type().clone()))
 }
 
 /// Whether the reader may leave out single pages of a file: what its footer says of page indexes.
@@ -209,9 +270,8 @@ fn access(rows: &RoaringTreemap, start: u64, count: u64) -> RowGroupAccess {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::Arc;
-
-    use arrow::array::AsArray;
+    use arrow::array::{AsArray, StringArray, TimestampSecondArray, UInt64Array};
+    use arrow::datatypes::{DataType, UInt64Type};
 
     use super::*;
 
@@ -239,33 +299,88 @@ mod tests {
         );
     }
 
+    fn every(step: u64, end: u64) -> DeletedRows {
+        DeletedRows::new((0..end).step_by(step as usize).collect())
+    }
+
     #[test]
     fn scattered_deletes_are_masked() {
         let count = LEAST_GROUP_ROWS;
-        let every =
-            |step: u64| -> RoaringTreemap { (100..100 + count).step_by(step as usize).collect() };
-        assert!(is_scattered(&every(10), 100, count));
-        assert!(!is_scattered(&every(100), 100, count));
-        assert!(!is_scattered(&every(10), 100, count - 1));
-        assert!(!is_scattered(&every(1), 100, count));
-        let together: RoaringTreemap = (100..100 + count / 2).collect();
-        assert!(!is_scattered(&together, 100, count));
+        let masked = |rows: &DeletedRows, count| LiveMask::new(rows, 0, count).is_some();
+        assert!(masked(&every(10, count), count));
+        assert!(!masked(&every(100, count), count));
+        assert!(!masked(&every(10, count), count - 1));
+        assert!(!masked(&every(1, count), count));
+        let together = DeletedRows::new((0..count / 2).collect());
+        assert!(!masked(&together, count));
+    }
 
-        let mut mask = LiveMask::new(&every(10), 100, count);
-        let numbers: Vec<u64> = (0..count).collect();
-        let mut left = vec![];
-        for part in numbers.chunks(999) {
-            let column = arrow::array::UInt64Array::from(part.to_vec());
-            let batch = RecordBatch::try_from_iter([("n", Arc::new(column) as _)]).unwrap();
-            let batch = mask.apply(&batch).unwrap();
-            let column = batch
-                .column(0)
-                .as_primitive::<arrow::datatypes::UInt64Type>();
-            left.extend(column.values().iter().copied());
+    #[test]
+    fn runs_are_counted() {
+        for rows in [
+            vec![],
+            vec![0, 1, 2, 70],
+            vec![5, 63, 64, 65, 128],
+            vec![62, 63, 64, 99],
+            vec![99],
+            vec![63],
+            (0..100).step_by(2).collect(),
+            (0..100).collect(),
+        ] {
+            for length in [64, 65, 100, 128] {
+                let live = BooleanBuffer::collect_bool(length, |row| !rows.contains(&row));
+                let begins = |row: &usize| !live.value(*row) && (*row == 0 || live.value(row - 1));
+                let expected = (0..length).filter(begins).count();
+                assert_eq!(deleted_runs(&live), expected, "{rows:?} of {length}");
+            }
         }
-        assert!(left.into_iter().eq((0..count).filter(|n| n % 10 != 0)));
-        let more = arrow::array::UInt64Array::from(vec![1]);
-        let more = RecordBatch::try_from_iter([("n", Arc::new(more) as _)]).unwrap();
+    }
+
+    #[test]
+    fn masked_rows_are_gone_from_every_column() {
+        let count = LEAST_GROUP_ROWS;
+        let start = 777;
+        let rows = every(10, start + count - 5);
+        let mut mask = LiveMask::new(&rows, start, count).unwrap();
+        let numbers: Vec<u64> = (start..start + count).collect();
+        let mut left: Vec<String> = vec![];
+        for part in numbers.chunks(999) {
+            let plain = UInt64Array::from(part.to_vec());
+            let at = TimestampSecondArray::from_iter_values(part.iter().map(|n| *n as i64));
+            let at = at.with_timezone("UTC");
+            let nulls: UInt64Array = part.iter().map(|n| (n % 3 > 0).then_some(*n)).collect();
+            let text: StringArray = part.iter().map(|n| Some(n.to_string())).collect();
+            let batch = RecordBatch::try_from_iter([
+                ("plain", Arc::new(plain) as ArrayRef),
+                ("at", Arc::new(at)),
+                ("nulls", Arc::new(nulls)),
+                ("text", Arc::new(text)),
+            ]);
+            let batch = mask.apply(&batch.unwrap()).unwrap();
+            for column in 1..3 {
+                let column = arrow::compute::cast(batch.column(column), &DataType::UInt64).unwrap();
+                let column = column.as_primitive::<UInt64Type>();
+                let plain = batch.column(0).as_primitive::<UInt64Type>();
+                assert!(column.iter().flatten().all(|n| plain.values().contains(&n)));
+                assert_eq!(column.len(), plain.len());
+            }
+            let text = batch.column(3).as_string::<i32>();
+            let plain = batch.column(0).as_primitive::<UInt64Type>();
+            assert!(
+                plain
+                    .values()
+                    .iter()
+                    .zip(text)
+                    .all(|(n, text)| text == Some(&n.to_string()))
+            );
+            left.extend(text.iter().flatten().map(str::to_owned));
+        }
+        let expected = numbers
+            .iter()
+            .filter(|n| **n >= start + count - 5 || *n % 10 != 0);
+        assert!(left.into_iter().eq(expected.map(u64::to_string)));
+        let more = UInt64Array::from(vec![1]);
+        let more = RecordBatch::try_from_iter([("n", Arc::new(more) as ArrayRef)]).unwrap();
         assert!(mask.apply(&more).is_err());
     }
 

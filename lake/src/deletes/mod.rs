@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! planning   delete manifests -> DeleteIndex -> FileDeletes of each data file      (index)
-//! reading    positions and vectors -> bitmap of rows  (positions, vector)
+//! reading    positions and vectors -> bitmap of rows               (positions, vector, rows)
 //!            bitmap of rows        -> the reader's access plan, or a mask          (live)
 //!            equality files        -> hash index of keys -> filter over batches    (equality)
 //! ```
@@ -16,6 +16,7 @@ mod equality;
 mod index;
 mod live;
 mod positions;
+mod rows;
 pub mod vector;
 
 use std::fmt;
@@ -29,6 +30,7 @@ pub use cache::{DEFAULT_CAPACITY_BYTES, DeleteCache, DeleteReader};
 pub use equality::{EqualityIndex, KeyFilter, KeyPath, key_path};
 pub use index::DeleteIndex;
 pub use live::{Live, LiveMask, MaskedGroup, has_page_index, live};
+pub use rows::DeletedRows;
 
 /// How a delete file names the rows it deletes.
 #[derive(Clone, Debug, PartialEq, Eq)]

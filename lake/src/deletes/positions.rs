@@ -12,7 +12,7 @@ use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use roaring::RoaringTreemap;
 
 use super::index::DELETE_FILE_PATH_ID;
-use super::{DeleteFile, DeleteKind, vector};
+use super::{DeleteFile, DeleteKind, DeletedRows, vector};
 use crate::formats::{self, Source};
 use crate::{Error, Result};
 
@@ -27,7 +27,7 @@ const BATCH_ROWS: usize = 16 * 1024;
 const MAX_VECTOR_BYTES: u64 = 512 << 20;
 
 /// Deleted positions by the location of the data file.
-pub type Positions = HashMap<Arc<str>, Arc<RoaringTreemap>>;
+pub type Positions = HashMap<Arc<str>, Arc<DeletedRows>>;
 
 /// Reads a position delete file.
 ///
@@ -150,7 +150,7 @@ impl Found {
     fn finish(self) -> Positions {
         self.rows
             .into_iter()
-            .map(|(path, rows)| (path, Arc::new(rows)))
+            .map(|(path, rows)| (path, Arc::new(rows.into())))
             .collect()
     }
 }

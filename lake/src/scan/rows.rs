@@ -19,13 +19,12 @@ use datafusion::physical_expr_adapter::PhysicalExprAdapterFactory;
 use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
-use roaring::RoaringTreemap;
 
 use super::adapter::FieldIdAdapterFactory;
 use super::mapping::file_fields;
 use super::opening::FileOpening;
 use super::source::ScanFile;
-use crate::deletes::KeyFilter;
+use crate::deletes::{DeletedRows, KeyFilter};
 use crate::formats::{self, RowReader, Source};
 
 /// Name of the position column behind the file's own.
@@ -144,7 +143,7 @@ fn with_position(schema: &SchemaRef) -> SchemaRef {
 struct Steps {
     /// The file's columns and the position.
     shape: SchemaRef,
-    deleted: Option<Arc<RoaringTreemap>>,
+    deleted: Option<Arc<DeletedRows>>,
     filter: Option<Arc<dyn PhysicalExpr>>,
     exprs: Vec<Arc<dyn PhysicalExpr>>,
     /// The projected columns, key columns behind them.
@@ -164,6 +163,7 @@ impl Steps {
         let columns = batch.columns().iter().cloned().chain([positions]);
         let mut batch = RecordBatch::try_new(Arc::clone(&self.shape), columns.collect())?;
         if let Some(deleted) = &self.deleted {
+            let deleted = deleted.positions();
             let end = first + batch.num_rows() as u64;
             if deleted.range_cardinality(first..end) > 0 {
                 let kept: BooleanArray = (first..end)
