@@ -149,9 +149,9 @@ fn deleted_runs(live: &BooleanBuffer) -> usize {
         runs += (!word & (word << 1 | before)).count_ones() as usize;
         before = word >> 63;
     }
-    // The last word is padded with zeros: a run of its own unless the last row is deleted.
-    let padded = live.len() % 64 != 0 && live.iter().next_back() == Some(true);
-    runs - usize::from(padded)
+    // Zeros follow the last row: a run of its own unless that row is deleted.
+    let padded = live.iter().next_back() == Some(true);
+    runs.saturating_sub(usize::from(padded))
 }
 
 /// The rows that are set. As `filter_record_batch`, but for short runs.

@@ -219,7 +219,8 @@ impl<'a> Scan<'a> {
             self.options.target_piece_bytes,
             self.options.least_piece_bytes,
         );
-        let values = files.len().saturating_mul(self.wanted.len());
+        // They have a place for every column, wanted or not.
+        let values = files.len().saturating_mul(self.columns.fields.len());
         let with_statistics = (1..=self.options.file_statistics_max).contains(&values);
         let schema = &self.table.schema;
         let mut statistics = FileStatistics::new(&self.columns, schema, &self.wanted);
