@@ -4,6 +4,7 @@
 //! - [`session`]: what a client has set, and how its statements run.
 //! - [`statement`]: from SQL text to a plan: names, positions, what is supported.
 //! - [`names`], [`versions`], [`scope`], [`metadata_columns`]: what a statement's names stand for.
+//! - [`ddl`]: statements that define schemas and tables.
 //! - [`describe`]: `DESCRIBE` and `SHOW CREATE TABLE`.
 //! - [`result`]: the one schema a result has towards a client.
 //! - [`query`]: the life of a query, from planning to its last figures.
@@ -14,6 +15,7 @@
 //! The coordinator never depends on the worker crate: they meet over Arrow Flight only.
 
 pub mod as_of;
+pub mod ddl;
 pub mod describe;
 pub mod error;
 mod explain;

@@ -168,7 +168,7 @@ mod tests {
     use crate::statement::parse;
 
     fn used(sql: &str) -> Vec<String> {
-        let found = uses(&parse(sql).unwrap().0);
+        let found = uses(&parse(sql).unwrap().statement);
         found
             .into_iter()
             .map(|(table, column)| format!("{}.{column}", table.join(".")))

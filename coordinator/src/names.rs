@@ -270,9 +270,9 @@ mod tests {
     use crate::statement::parse;
 
     fn folded(sql: &str) -> Result<(String, Vec<Mention>)> {
-        let (mut statement, clauses) = parse(sql)?;
-        let mentions = fold(&mut statement, clauses, |name| name == "lake")?;
-        Ok((statement.to_string(), mentions))
+        let mut parsed = parse(sql)?;
+        let mentions = fold(&mut parsed.statement, parsed.clauses, |name| name == "lake")?;
+        Ok((parsed.statement.to_string(), mentions))
     }
 
     fn mentions(sql: &str) -> Vec<(Vec<String>, (u64, u64))> {

@@ -32,7 +32,7 @@ use crate::node::{Coordinator, Topology};
 use crate::query::{Execution, Query, ResultStream, State};
 use crate::result::ResultShape;
 use crate::statement::{self, Kind};
-use crate::{Error, Result, as_of, describe, explain, system};
+use crate::{Error, Result, as_of, ddl, describe, explain, system};
 
 /// Tables that one session may have opened by their files.
 const SESSION_TABLES_MAX: usize = 1_000;
@@ -164,11 +164,14 @@ impl Session {
     }
 
     fn read(&self, sql: &str) -> Result<(Kind, Vec<Mention>)> {
-        let (mut parsed, clauses) = statement::parse(sql)?;
+        let mut parsed = statement::parse(sql)?;
         let catalogs = &self.node.options.catalogs;
-        let mentions = names::fold(&mut parsed, clauses, |name| catalogs.contains(name))?;
+        let in_catalog = |name: &str| catalogs.contains(name);
+        let mentions = names::fold(&mut parsed.statement, parsed.clauses, in_catalog)?;
         let folded: Vec<_> = mentions.iter().map(|m| m.parts.clone()).collect();
-        Ok((statement::classify(parsed, &folded)?, mentions))
+        let partitions = parsed.partitions.as_deref();
+        let kind = statement::classify(parsed.statement, partitions, &folded)?;
+        Ok((kind, mentions))
     }
 
     async fn plan_body(&self, sql: &str) -> Result<(ResultShape, Body)> {
@@ -203,7 +206,11 @@ impl Session {
                 Ok(done())
             }
             Kind::DropTables { names, if_exists } => {
-                self.drop_tables(&names, if_exists)?;
+                self.drop_tables(&names, if_exists).await?;
+                Ok(done())
+            }
+            Kind::Define(definition) => {
+                ddl::run(&self.node.options.catalogs, &self.defaults(), definition).await?;
                 Ok(done())
             }
         }
@@ -624,13 +631,12 @@ impl Session {
         Ok(())
     }
 
-    fn drop_tables(&self, names: &[Vec<String>], if_exists: bool) -> Result<()> {
+    /// Tables of this session hide those of the catalogs.
+    async fn drop_tables(&self, names: &[Vec<String>], if_exists: bool) -> Result<()> {
         for parts in names {
             let name = self.own_name(parts);
-            if self.tables.lock().remove(&name).is_none() && !if_exists {
-                return Err(Error::Unsupported(format!(
-                    "{name} is not a table of this session; dropping tables of a catalog is not supported yet"
-                )));
+            if self.tables.lock().remove(&name).is_none() {
+                ddl::drop_table(&self.node.options.catalogs, &name, if_exists).await?;
             }
         }
         Ok(())

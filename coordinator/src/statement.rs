@@ -3,12 +3,13 @@
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{CreateExternalTable, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    ObjectType, ShowCreateObject, ShowStatementOptions, Statement as SqlStatement, Use,
+    Expr, ObjectType, ShowCreateObject, ShowStatementOptions, Statement as SqlStatement, Use,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 
+use crate::ddl::{self, Definition, partitions};
 use crate::versions::{self, Clause};
 use crate::{Error, Result};
 
@@ -28,7 +29,9 @@ pub enum Kind {
     Use(Vec<String>),
     /// Open a table by its files for this session.
     CreateExternalTable(Box<CreateExternalTable>),
-    /// Forget tables of this session.
+    /// Define a schema or a table.
+    Define(Definition),
+    /// Drop tables of this session or of a catalog.
     DropTables {
         /// The folded names.
         names: Vec<Vec<String>>,
@@ -37,15 +40,27 @@ pub enum Kind {
     },
 }
 
-/// Parses exactly one statement. The version clauses of its tables are beside it: see
-/// [`versions`].
-pub fn parse(sql: &str) -> Result<(Statement, Vec<Clause>)> {
+/// A statement, and the clauses of it that the parser does not know.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The rest of the statement.
+    pub statement: Statement,
+    /// The versions of its tables: see [`versions`].
+    pub clauses: Vec<Clause>,
+    /// The fields of `PARTITIONED BY`: see [`partitions`].
+    pub partitions: Option<Vec<Expr>>,
+}
+
+/// Parses exactly one statement.
+pub fn parse(sql: &str) -> Result<Parsed> {
     let dialect = GenericDialect {};
     let syntax = |error: ParserError| Error::Sql(describe(&error.into()));
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()
         .map_err(|error| syntax(error.into()))?;
     let (tokens, clauses) = versions::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
+    let (tokens, partitions) =
+        partitions::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
     let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(&dialect)
         .with_recursion_limit(RECURSION_LIMIT)
@@ -53,7 +68,11 @@ pub fn parse(sql: &str) -> Result<(Statement, Vec<Clause>)> {
         .and_then(|mut parser| parser.parse_statements())
         .map_err(|error| Error::Sql(describe(&error)))?;
     match (statements.pop_front(), statements.is_empty()) {
-        (Some(statement), true) => Ok((statement, clauses)),
+        (Some(statement), true) => Ok(Parsed {
+            statement,
+            clauses,
+            partitions,
+        }),
         (None, _) => Err(Error::Sql("the statement is empty".to_owned())),
         (Some(_), false) => Err(Error::Sql(
             "more than one statement; send them one by one".to_owned(),
@@ -62,7 +81,11 @@ pub fn parse(sql: &str) -> Result<(Statement, Vec<Clause>)> {
 }
 
 /// Sorts a statement by what has to be done with it. `names` are its folded table names.
-pub fn classify(statement: Statement, names: &[Vec<String>]) -> Result<Kind> {
+pub fn classify(
+    statement: Statement,
+    partitions: Option<&[Expr]>,
+    names: &[Vec<String>],
+) -> Result<Kind> {
     let unsupported = |what: &str| Err(Error::Unsupported(format!("{what} is not supported yet")));
     let sql = match statement {
         Statement::CreateExternalTable(create) => {
@@ -72,8 +95,17 @@ pub fn classify(statement: Statement, names: &[Vec<String>]) -> Result<Kind> {
         Statement::Explain(_) | Statement::Reset(_) => return Ok(Kind::Plan(statement)),
         Statement::Statement(sql) => sql,
     };
+    let sql = match ddl::of(*sql, partitions)? {
+        Ok(definition) => return Ok(Kind::Define(definition)),
+        Err(sql) => sql,
+    };
     Ok(match *sql {
         SqlStatement::Use(target) => Kind::Use(use_target(target)?),
+        SqlStatement::Drop {
+            object_type: ObjectType::Table,
+            purge: true,
+            ..
+        } => return unsupported("DROP TABLE ... PURGE"),
         SqlStatement::Drop {
             object_type: ObjectType::Table,
             if_exists,
@@ -108,9 +140,6 @@ pub fn classify(statement: Statement, names: &[Vec<String>]) -> Result<Kind> {
         | SqlStatement::Delete(_)
         | SqlStatement::Merge { .. }
         | SqlStatement::Truncate { .. } => return unsupported("changing rows"),
-        SqlStatement::CreateTable(_) | SqlStatement::AlterTable { .. } => {
-            return unsupported("creating or altering tables");
-        }
         SqlStatement::StartTransaction { .. }
         | SqlStatement::Commit { .. }
         | SqlStatement::Rollback { .. } => return unsupported("a transaction"),
@@ -228,7 +257,7 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        let kind = |sql: &str| classify(parse(sql).unwrap().0, &[]);
+        let kind = |sql: &str| classify(parse(sql).unwrap().statement, None, &[]);
         assert!(
             kind("insert into t values (1)")
                 .unwrap_err()

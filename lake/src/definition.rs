@@ -78,7 +78,7 @@ pub fn type_name(ty: &Type) -> String {
         }
         Type::List(list) => format!("ARRAY<{}>", type_name(&list.element_field.field_type)),
         Type::Map(map) => format!(
-            "MAP<{}, {}>",
+            "MAP({}, {})",
             type_name(&map.key_field.field_type),
             type_name(&map.value_field.field_type)
         ),
@@ -215,7 +215,7 @@ mod tests {
   \"Odd Name\" varchar,
   price decimal(15, 2),
   s STRUCT<a int, tags ARRAY<fixed(4)>>,
-  m MAP<varchar, uuid>,
+  m MAP(varchar, uuid),
   category varchar
 )
 PARTITIONED BY (day(ts), bucket(16, id), truncate(4, \"Odd Name\"), category, s.a)

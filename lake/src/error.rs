@@ -18,6 +18,12 @@ pub enum Error {
     /// A catalog, namespace, table or file does not exist.
     #[error("{0}")]
     NotFound(String),
+    /// What is to be made is there already.
+    #[error("{0}")]
+    Exists(String),
+    /// The statement cannot be done in the state that the catalog or the table is in.
+    #[error("{0}")]
+    Conflict(String),
     /// The table uses something of the Iceberg specification that is not read yet.
     #[error("{what} of table {table} cannot be read: {why}")]
     Unsupported {
@@ -88,6 +94,10 @@ pub enum Code {
     Config,
     /// Something named does not exist.
     NotFound,
+    /// Something named exists already.
+    Exists,
+    /// The state of a catalog or a table does not allow it.
+    Conflict,
     /// Not supported.
     Unsupported,
     /// Data or metadata is broken.
@@ -105,6 +115,8 @@ impl fmt::Display for Code {
         f.write_str(match self {
             Self::Config => "config",
             Self::NotFound => "not_found",
+            Self::Exists => "already_exists",
+            Self::Conflict => "conflict",
             Self::Unsupported => "unsupported",
             Self::Corrupt => "corrupt",
             Self::Forbidden => "forbidden",
@@ -185,6 +197,8 @@ impl Error {
         match self {
             Self::Config(_) => Code::Config,
             Self::NotFound(_) | Self::Gone { .. } => Code::NotFound,
+            Self::Exists(_) => Code::Exists,
+            Self::Conflict(_) => Code::Conflict,
             Self::Unsupported { .. } => Code::Unsupported,
             Self::Corrupt { .. } => Code::Corrupt,
             Self::OutsideLakes { .. } => Code::Forbidden,

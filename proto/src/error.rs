@@ -20,6 +20,10 @@ pub enum Code {
     InvalidArgument,
     /// Something named does not exist.
     NotFound,
+    /// Something named exists already.
+    AlreadyExists,
+    /// Right, but the state of a catalog or a table does not allow it.
+    Conflict,
     /// Right, but not supported.
     Unsupported,
     /// A data or metadata file is broken.
@@ -43,9 +47,11 @@ pub enum Code {
 }
 
 /// Every code.
-pub const CODES: [Code; 12] = [
+pub const CODES: [Code; 14] = [
     Code::InvalidArgument,
     Code::NotFound,
+    Code::AlreadyExists,
+    Code::Conflict,
     Code::Unsupported,
     Code::Corrupt,
     Code::Forbidden,
@@ -64,6 +70,8 @@ impl Code {
         match self {
             Self::InvalidArgument => "invalid_argument",
             Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::Conflict => "conflict",
             Self::Unsupported => "unsupported",
             Self::Corrupt => "corrupt",
             Self::Forbidden => "forbidden",
@@ -81,6 +89,8 @@ impl Code {
         match self {
             Self::InvalidArgument => tonic::Code::InvalidArgument,
             Self::NotFound => tonic::Code::NotFound,
+            Self::AlreadyExists => tonic::Code::AlreadyExists,
+            Self::Conflict => tonic::Code::FailedPrecondition,
             Self::Unsupported => tonic::Code::Unimplemented,
             Self::Corrupt => tonic::Code::DataLoss,
             Self::Forbidden => tonic::Code::PermissionDenied,
@@ -261,6 +271,8 @@ impl TryFrom<pb::Error> for WireError {
             }
             pb::ErrorCode::InvalidArgument => Code::InvalidArgument,
             pb::ErrorCode::NotFound => Code::NotFound,
+            pb::ErrorCode::AlreadyExists => Code::AlreadyExists,
+            pb::ErrorCode::Conflict => Code::Conflict,
             pb::ErrorCode::Unsupported => Code::Unsupported,
             pb::ErrorCode::Corrupt => Code::Corrupt,
             pb::ErrorCode::Forbidden => Code::Forbidden,
@@ -292,6 +304,8 @@ impl From<Code> for pb::ErrorCode {
         match code {
             Code::InvalidArgument => Self::InvalidArgument,
             Code::NotFound => Self::NotFound,
+            Code::AlreadyExists => Self::AlreadyExists,
+            Code::Conflict => Self::Conflict,
             Code::Unsupported => Self::Unsupported,
             Code::Corrupt => Self::Corrupt,
             Code::Forbidden => Self::Forbidden,

@@ -420,7 +420,7 @@ mod tests {
             let table_of = MemTable::try_new(batch.schema(), vec![vec![batch]]).unwrap();
             context.register_table(table, Arc::new(table_of)).unwrap();
         }
-        let (mut statement, _) = parse(sql)?;
+        let mut statement = parse(sql)?.statement;
         hide(&mut statement, metadata)?;
         let plan = context.state().statement_to_plan(statement).await?;
         // It can be run, too.

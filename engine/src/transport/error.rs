@@ -173,6 +173,8 @@ fn lake(error: &inshore_lake::Error) -> WireError {
     let code = match error.code() {
         LakeCode::Config => Code::InvalidArgument,
         LakeCode::NotFound => Code::NotFound,
+        LakeCode::Exists => Code::AlreadyExists,
+        LakeCode::Conflict => Code::Conflict,
         LakeCode::Unsupported => Code::Unsupported,
         LakeCode::Corrupt => Code::Corrupt,
         LakeCode::Forbidden => Code::Forbidden,

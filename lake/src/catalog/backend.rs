@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use iceberg::io::FileIO;
 use iceberg::table::Table;
-use iceberg::{Catalog, NamespaceIdent};
+use iceberg::{Catalog, ErrorKind, NamespaceIdent, TableCreation};
 
 use super::metadata::MetadataCache;
 use crate::store::Stores;
@@ -46,6 +46,37 @@ pub(super) trait Backend: Send + Sync {
 
     /// The client for writers.
     async fn writer(&self) -> Result<Writer>;
+
+    /// Makes a namespace; false when there is one of that name.
+    async fn create_namespace(&self, namespace: &str) -> Result<bool>;
+
+    /// Removes an empty namespace; false when there is none.
+    async fn drop_namespace(&self, namespace: &str) -> Result<bool>;
+
+    /// Makes a table without rows in a namespace that exists; none when there is one of that name.
+    async fn create_table(
+        &self,
+        name: &TableName,
+        creation: TableCreation,
+    ) -> Result<Option<Table>>;
+
+    /// Takes a table out of the catalog, and leaves its files; false when there is none.
+    async fn drop_table(&self, name: &TableName) -> Result<bool>;
+
+    /// Gives a table another name in the same catalog; false when there is none.
+    async fn rename_table(&self, from: &TableName, to: &TableName) -> Result<bool>;
+}
+
+/// What came of a change through iceberg-rust: false, or none, for the kinds of error given.
+pub(super) fn unless<T>(
+    result: iceberg::Result<T>,
+    kinds: &[ErrorKind],
+) -> iceberg::Result<Option<T>> {
+    match result {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if kinds.contains(&error.kind()) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// All namespaces of a catalog that lists one level at a time. `flat` says of an error that the

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use iceberg::memory::{MEMORY_CATALOG_WAREHOUSE, MemoryCatalogBuilder};
 use iceberg::table::Table;
-use iceberg::{CatalogBuilder, ErrorKind, NamespaceIdent};
+use iceberg::{CatalogBuilder, ErrorKind, NamespaceIdent, TableCreation};
 
-use super::backend::{Backend, Shared, Writer, walk_namespaces};
-use super::{metadata, scrub::Service};
+use super::backend::{Backend, Shared, Writer, unless, walk_namespaces};
+use super::{files, metadata, scrub::Service};
 use crate::config::CatalogConfig;
 use crate::store::LakeStorageFactory;
 use crate::{Error, Result, TableName};
@@ -98,4 +98,63 @@ impl Backend for MemoryBackend {
     async fn writer(&self) -> Result<Writer> {
         Ok(Arc::clone(&self.catalog))
     }
+
+    async fn create_namespace(&self, namespace: &str) -> Result<bool> {
+        let ident = namespace_ident(namespace)?;
+        let made = self.catalog.create_namespace(&ident, HashMap::new()).await;
+        let made = unless(made, &[ErrorKind::NamespaceAlreadyExists]);
+        Ok(made.map_err(|error| self.failed(&error))?.is_some())
+    }
+
+    async fn drop_namespace(&self, namespace: &str) -> Result<bool> {
+        let Some(tables) = self.tables(namespace).await? else {
+            return Ok(false);
+        };
+        let ident = namespace_ident(namespace)?;
+        let below = self.catalog.list_namespaces(Some(&ident)).await;
+        let below = below.map_err(|error| self.failed(&error))?;
+        if !tables.is_empty() || !below.is_empty() {
+            return Err(files::not_empty(namespace));
+        }
+        let dropped = self.catalog.drop_namespace(&ident).await;
+        let dropped = unless(dropped, &[ErrorKind::NamespaceNotFound]);
+        Ok(dropped.map_err(|error| self.failed(&error))?.is_some())
+    }
+
+    async fn create_table(
+        &self,
+        name: &TableName,
+        creation: TableCreation,
+    ) -> Result<Option<Table>> {
+        let namespace = namespace_ident(&name.namespace)?;
+        let made = self.catalog.create_table(&namespace, creation).await;
+        let made = unless(made, &[ErrorKind::TableAlreadyExists]);
+        match made.map_err(|error| self.failed(&error))? {
+            Some(_) => self.load(name).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn drop_table(&self, name: &TableName) -> Result<bool> {
+        let dropped = self.catalog.drop_table(&name.to_ident()?).await;
+        let dropped = unless(dropped, &[ErrorKind::TableNotFound]);
+        Ok(dropped.map_err(|error| self.failed(&error))?.is_some())
+    }
+
+    async fn rename_table(&self, from: &TableName, to: &TableName) -> Result<bool> {
+        let idents = (from.to_ident()?, to.to_ident()?);
+        let renamed = self.catalog.rename_table(&idents.0, &idents.1).await;
+        if let Err(error) = &renamed
+            && error.kind() == ErrorKind::TableAlreadyExists
+        {
+            return Err(Error::Exists(format!("table {to} exists already")));
+        }
+        let renamed = unless(renamed, &[ErrorKind::TableNotFound]);
+        Ok(renamed.map_err(|error| self.failed(&error))?.is_some())
+    }
+}
+
+fn namespace_ident(namespace: &str) -> Result<NamespaceIdent> {
+    NamespaceIdent::from_strs(namespace.split('.'))
+        .map_err(|error| Error::NotFound(error.message().to_owned()))
 }

@@ -8,7 +8,9 @@
 //! - Names are exact, also in case. Nested namespaces are written with dots: `lake."a.b".t`.
 
 mod backend;
+mod change;
 mod embedded;
+mod files;
 mod location;
 mod memory;
 mod metadata;

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use iceberg::spec::TableMetadata;
 use iceberg::table::Table;
-use iceberg::{Catalog, CatalogBuilder, ErrorKind, NamespaceIdent, TableIdent};
+use iceberg::{Catalog, CatalogBuilder, ErrorKind, NamespaceIdent, TableCreation, TableIdent};
 use iceberg_catalog_rest::{
     REST_CATALOG_PROP_URI, REST_CATALOG_PROP_WAREHOUSE, RestCatalog, RestCatalogBuilder,
 };
@@ -20,8 +20,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::backend::{Backend, Shared, Writer, walk_namespaces};
-use super::{metadata, scrub::Service};
+use super::backend::{Backend, Shared, Writer, unless, walk_namespaces};
+use super::{files, metadata, scrub::Service};
 use crate::config::{CatalogConfig, Secret};
 use crate::error::innermost;
 use crate::store::LakeStorageFactory;
@@ -168,6 +168,90 @@ impl Backend for RestBackend {
 
     async fn writer(&self) -> Result<Writer> {
         Ok(Arc::<RestCatalog>::clone(&self.catalog))
+    }
+
+    async fn create_namespace(&self, namespace: &str) -> Result<bool> {
+        // The name goes in the request's body here, as it is.
+        let ident = NamespaceIdent::from_strs(namespace.split('.'))
+            .map_err(|error| Error::NotFound(error.message().to_owned()))?;
+        let made = self
+            .call(|| self.catalog.create_namespace(&ident, HashMap::new()))
+            .await;
+        let made = unless(made, &[ErrorKind::NamespaceAlreadyExists]);
+        Ok(made.map_err(|error| self.failed(&error))?.is_some())
+    }
+
+    async fn drop_namespace(&self, namespace: &str) -> Result<bool> {
+        let Some(tables) = self.tables(namespace).await? else {
+            return Ok(false);
+        };
+        let Some(ident) = encoded_namespace(namespace).filter(|_| tables.is_empty()) else {
+            return Err(files::not_empty(namespace));
+        };
+        let dropped = self.call(|| self.catalog.drop_namespace(&ident)).await;
+        if let Err(error) = &dropped
+            && status(error) == Some(409)
+        {
+            return Err(files::not_empty(namespace));
+        }
+        let dropped = unless(dropped, &[ErrorKind::NamespaceNotFound]);
+        Ok(dropped.map_err(|error| self.failed(&error))?.is_some())
+    }
+
+    async fn create_table(
+        &self,
+        name: &TableName,
+        creation: TableCreation,
+    ) -> Result<Option<Table>> {
+        let Some(namespace) = encoded_namespace(&name.namespace) else {
+            return Err(Error::NotFound(format!("table {name} not found")));
+        };
+        let made = self
+            .call(|| self.catalog.create_table(&namespace, copy(&creation)))
+            .await;
+        let made = unless(made, &[ErrorKind::TableAlreadyExists]);
+        match made.map_err(|error| self.failed(&error))? {
+            Some(_) => self.load(name).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn drop_table(&self, name: &TableName) -> Result<bool> {
+        let Some(namespace) = encoded_namespace(&name.namespace) else {
+            return Ok(false);
+        };
+        let ident = TableIdent::new(namespace, encode(&name.table));
+        let dropped = self.call(|| self.catalog.drop_table(&ident)).await;
+        let dropped = unless(dropped, &[ErrorKind::TableNotFound]);
+        Ok(dropped.map_err(|error| self.failed(&error))?.is_some())
+    }
+
+    async fn rename_table(&self, from: &TableName, to: &TableName) -> Result<bool> {
+        // Both names go in the request's body, as they are.
+        let (from, target) = (from.to_ident()?, to.to_ident()?);
+        let renamed = self
+            .call(|| self.catalog.rename_table(&from, &target))
+            .await;
+        if let Err(error) = &renamed
+            && error.kind() == ErrorKind::TableAlreadyExists
+        {
+            return Err(Error::Exists(format!("table {to} exists already")));
+        }
+        let renamed = unless(renamed, &[ErrorKind::TableNotFound]);
+        Ok(renamed.map_err(|error| self.failed(&error))?.is_some())
+    }
+}
+
+/// The type has no `Clone`.
+fn copy(creation: &TableCreation) -> TableCreation {
+    TableCreation {
+        name: creation.name.clone(),
+        location: creation.location.clone(),
+        schema: creation.schema.clone(),
+        partition_spec: creation.partition_spec.clone(),
+        sort_order: creation.sort_order.clone(),
+        properties: creation.properties.clone(),
+        format_version: creation.format_version,
     }
 }
 

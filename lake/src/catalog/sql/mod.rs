@@ -6,13 +6,16 @@
 //! time (its `load_table`), lists `ab` below `a`, and cannot list all tables at once. It is used
 //! to create the tables of an empty database, and by whoever writes.
 
+mod changes;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use iceberg::CatalogBuilder;
+use iceberg::table::Table;
+use iceberg::{CatalogBuilder, TableCreation};
 use iceberg_catalog_sql::{
     SQL_CATALOG_PROP_BIND_STYLE, SQL_CATALOG_PROP_URI, SQL_CATALOG_PROP_WAREHOUSE, SqlBindStyle,
     SqlCatalogBuilder,
@@ -46,6 +49,8 @@ pub(super) struct SqlBackend {
     shared: Arc<Shared>,
     /// The name inside the database.
     name: String,
+    /// Where new tables go; without a slash at its end.
+    warehouse: Option<String>,
     pool: AnyPool,
     /// Properties for the writing client.
     properties: HashMap<String, String>,
@@ -77,13 +82,14 @@ impl SqlBackend {
             .map(|(key, value)| (key.clone(), value.reveal().to_owned()))
             .collect();
         check_pool_properties(&properties, &service)?;
-        let warehouse = config.warehouse.as_deref().unwrap_or_default();
+        let warehouse = config.warehouse.as_deref();
+        let warehouse = warehouse.map(|location| location.trim_end_matches('/').to_owned());
         properties.extend([
             (SQL_CATALOG_PROP_URI.to_owned(), uri.clone()),
             // Joined with '/' by the client, and an empty path segment would be another place.
             (
                 SQL_CATALOG_PROP_WAREHOUSE.to_owned(),
-                warehouse.trim_end_matches('/').to_owned(),
+                warehouse.clone().unwrap_or_default(),
             ),
             // SQLite understands `$1` too.
             (
@@ -102,6 +108,7 @@ impl SqlBackend {
             service,
             shared,
             name,
+            warehouse,
             pool,
             properties,
             prepared: OnceCell::new(),
@@ -147,6 +154,23 @@ impl SqlBackend {
             rows.iter().map(texts).collect()
         })
         .map_err(|error| self.failed(&error))
+    }
+
+    /// Where the metadata of a table lies; none when there is no such table.
+    async fn location(&self, name: &TableName) -> Result<Option<String>> {
+        let query = format!(
+            "SELECT metadata_location FROM iceberg_tables \
+             WHERE catalog_name = $1 AND table_namespace = $2 AND table_name = $3 AND {IS_TABLE}"
+        );
+        let arguments = [&*self.name, &*name.namespace, &*name.table];
+        let Some(row) = self.rows(&query, &arguments).await?.into_iter().next() else {
+            return Ok(None);
+        };
+        let location = row.into_iter().next().flatten();
+        location.map(Some).ok_or_else(|| Error::Corrupt {
+            path: self.service.label().to_owned(),
+            why: format!("it holds no metadata location for table {name}"),
+        })
     }
 
     fn failed(&self, error: &sqlx::Error) -> Error {
@@ -221,23 +245,10 @@ impl Backend for SqlBackend {
         Ok(all)
     }
 
-    async fn load(&self, name: &TableName) -> Result<Option<iceberg::table::Table>> {
-        let query = format!(
-            "SELECT metadata_location FROM iceberg_tables \
-             WHERE catalog_name = $1 AND table_namespace = $2 AND table_name = $3 AND {IS_TABLE}"
-        );
-        let arguments = [&*self.name, &*name.namespace, &*name.table];
-        let Some(row) = self.rows(&query, &arguments).await?.into_iter().next() else {
+    async fn load(&self, name: &TableName) -> Result<Option<Table>> {
+        let Some(location) = self.location(name).await? else {
             return Ok(None);
         };
-        let location = row
-            .into_iter()
-            .next()
-            .flatten()
-            .ok_or_else(|| Error::Corrupt {
-                path: self.service.label().to_owned(),
-                why: format!("it holds no metadata location for table {name}"),
-            })?;
         let shared = &self.shared;
         let parsed = shared.cache.load(&shared.stores, &location).await?;
         metadata::table(name.to_ident()?, parsed, Some(&location), &shared.file_io).map(Some)
@@ -254,6 +265,30 @@ impl Backend for SqlBackend {
             Ok::<Writer, Error>(Arc::new(catalog))
         };
         self.writer.get_or_try_init(load).await.map(Arc::clone)
+    }
+
+    async fn create_namespace(&self, namespace: &str) -> Result<bool> {
+        self.insert_namespace(namespace).await
+    }
+
+    async fn drop_namespace(&self, namespace: &str) -> Result<bool> {
+        self.delete_namespace(namespace).await
+    }
+
+    async fn create_table(
+        &self,
+        name: &TableName,
+        creation: TableCreation,
+    ) -> Result<Option<Table>> {
+        self.insert_table(name, creation).await
+    }
+
+    async fn drop_table(&self, name: &TableName) -> Result<bool> {
+        self.delete_table(name).await
+    }
+
+    async fn rename_table(&self, from: &TableName, to: &TableName) -> Result<bool> {
+        self.move_table(from, to).await
     }
 }
 

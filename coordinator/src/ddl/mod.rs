@@ -1,0 +1,129 @@
+//! Statements that define: schemas, and tables without rows.
+//!
+//! ```text
+//! tokens -> PARTITIONED BY taken out (partitions) -> parser -> Definition (here, table, types)
+//!        -> catalog (run)
+//! ```
+
+pub mod partitions;
+mod run;
+mod table;
+mod types;
+
+use datafusion::sql::sqlparser::ast::{
+    AlterTableOperation, Expr, ObjectName, ObjectType, RenameTableNameKind, SchemaName,
+    Statement as SqlStatement,
+};
+
+pub use self::run::{drop_table, run};
+pub use self::table::NewTable;
+use crate::{Error, Result};
+
+/// What a statement defines. Names are folded: words without quotes are in lower case.
+#[derive(Debug)]
+pub enum Definition {
+    /// `CREATE SCHEMA`.
+    CreateSchema {
+        /// The schema.
+        name: Vec<String>,
+        /// Whether it may be there already.
+        if_not_exists: bool,
+    },
+    /// `DROP SCHEMA`.
+    DropSchemas {
+        /// The schemas.
+        names: Vec<Vec<String>>,
+        /// Whether they may be missing.
+        if_exists: bool,
+    },
+    /// `CREATE TABLE`.
+    CreateTable(Box<NewTable>),
+    /// `ALTER TABLE ... RENAME TO`.
+    RenameTable {
+        /// The table.
+        from: Vec<String>,
+        /// Its new name; a bare word stays in the schema.
+        to: Vec<String>,
+        /// Whether it may be missing.
+        if_exists: bool,
+    },
+}
+
+/// The definition in a statement, or the statement again if it is none.
+///
+/// # Errors
+/// [`Error::Unsupported`] for clauses that would be ignored, [`Error::Sql`] for a definition that
+/// is wrong in itself.
+pub fn of(
+    statement: SqlStatement,
+    partitions: Option<&[Expr]>,
+) -> Result<Result<Definition, Box<SqlStatement>>> {
+    if partitions.is_some() && !matches!(statement, SqlStatement::CreateTable(_)) {
+        return Err(Error::Sql(
+            "PARTITIONED BY belongs to CREATE TABLE".to_owned(),
+        ));
+    }
+    Ok(Ok(match statement {
+        SqlStatement::CreateSchema {
+            schema_name: SchemaName::Simple(name),
+            if_not_exists,
+            with: None,
+            options: None,
+            default_collate_spec: None,
+            clone: None,
+        } => Definition::CreateSchema {
+            name: folded(&name)?,
+            if_not_exists,
+        },
+        SqlStatement::CreateSchema { .. } => {
+            return unsupported("CREATE SCHEMA with options or an owner");
+        }
+        SqlStatement::Drop {
+            object_type: ObjectType::Schema,
+            cascade: true,
+            ..
+        } => return unsupported("DROP SCHEMA ... CASCADE"),
+        SqlStatement::Drop {
+            object_type: ObjectType::Schema,
+            if_exists,
+            names,
+            ..
+        } => Definition::DropSchemas {
+            names: names.iter().map(folded).collect::<Result<_>>()?,
+            if_exists,
+        },
+        SqlStatement::CreateTable(create) => {
+            Definition::CreateTable(Box::new(table::new_table(&create, partitions)?))
+        }
+        SqlStatement::AlterTable(alter) => match alter.operations.as_slice() {
+            [AlterTableOperation::RenameTable { table_name }] => {
+                let (RenameTableNameKind::To(to) | RenameTableNameKind::As(to)) = table_name;
+                Definition::RenameTable {
+                    from: folded(&alter.name)?,
+                    to: folded(to)?,
+                    if_exists: alter.if_exists,
+                }
+            }
+            _ => return unsupported("ALTER TABLE other than RENAME TO"),
+        },
+        other => return Ok(Err(Box::new(other))),
+    }))
+}
+
+fn unsupported<T>(what: &str) -> Result<T> {
+    Err(Error::Unsupported(format!("{what} is not supported yet")))
+}
+
+/// The parts of a name.
+pub fn folded(name: &ObjectName) -> Result<Vec<String>> {
+    let parts = name.0.iter().map(|part| {
+        let ident = part.as_ident()?;
+        Some(match ident.quote_style {
+            Some(_) => ident.value.clone(),
+            None => ident.value.to_lowercase(),
+        })
+    });
+    parts
+        .collect::<Option<_>>()
+        .ok_or_else(|| Error::Sql(format!("{name} is no name")))
+}

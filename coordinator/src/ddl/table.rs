@@ -1,0 +1,182 @@
+//! `CREATE TABLE` as Iceberg's definition of a table.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::sql::sqlparser::ast::{
+    ColumnDef, ColumnOption, CommentDef, CreateTable, CreateTableOptions, Expr,
+    HiveDistributionStyle, SqlOption, Value,
+};
+use iceberg::TableCreation;
+use iceberg::spec::{FormatVersion, NestedField, Schema};
+
+use super::partitions::partition_spec;
+use super::types::{Columns, iceberg_type};
+use super::{folded, unsupported};
+use crate::{Error, Result};
+
+/// Property that chooses the format version, and is none afterwards (Iceberg's reserved table
+/// properties).
+const FORMAT_VERSION: &str = "format-version";
+
+/// A table to be made.
+#[derive(Debug)]
+pub struct NewTable {
+    /// Its folded name.
+    pub name: Vec<String>,
+    /// Whether it may be there already.
+    pub if_not_exists: bool,
+    /// What it is made of. The name is that of the last part.
+    pub creation: TableCreation,
+}
+
+/// Reads a `CREATE TABLE`, whose `PARTITIONED BY` stands beside it.
+pub fn new_table(create: &CreateTable, partitions: Option<&[Expr]>) -> Result<NewTable> {
+    refuse_unknown(create)?;
+    let name = folded(&create.name)?;
+    let mut columns = Columns::default();
+    let fields = create.columns.iter();
+    let fields = fields.map(|column| field(column, &mut columns));
+    let fields = fields.collect::<Result<Vec<_>>>()?;
+    if fields.is_empty() {
+        return Err(Error::Sql("a table needs at least one column".to_owned()));
+    }
+    let schema = Schema::builder().with_fields(fields).build();
+    let schema = schema.map_err(|error| Error::Sql(error.message().to_owned()))?;
+    let spec = partition_spec(&schema, partitions.unwrap_or_default())?;
+    let mut properties = properties(create)?;
+    let format_version = format_version(properties.remove(FORMAT_VERSION))?;
+    if let Some(ty) = columns
+        .of_version_3
+        .filter(|_| format_version < FormatVersion::V3)
+    {
+        return Err(Error::Sql(format!(
+            "{ty} needs TBLPROPERTIES ('{FORMAT_VERSION}' = '3')"
+        )));
+    }
+    let creation = TableCreation::builder()
+        .name(name.last().cloned().unwrap_or_default())
+        .location_opt(location(create))
+        .schema(schema)
+        .partition_spec_opt(spec)
+        .properties(properties)
+        .format_version(format_version)
+        .build();
+    Ok(NewTable {
+        name,
+        if_not_exists: create.if_not_exists,
+        creation,
+    })
+}
+
+/// Clauses that are not understood must not be ignored.
+fn refuse_unknown(create: &CreateTable) -> Result<()> {
+    let refused = [
+        (create.query.is_some(), "CREATE TABLE ... AS SELECT"),
+        (create.or_replace, "CREATE OR REPLACE TABLE"),
+        (
+            create.temporary || create.global.is_some(),
+            "a temporary table",
+        ),
+        (
+            create.like.is_some() || create.clone.is_some(),
+            "CREATE TABLE ... LIKE",
+        ),
+        (create.order_by.is_some(), "ORDER BY in CREATE TABLE"),
+        (!create.constraints.is_empty(), "a constraint of a table"),
+        (create.primary_key.is_some(), "a primary key"),
+        (create.file_format.is_some(), "STORED AS"),
+        (
+            create.partition_by.is_some(),
+            "PARTITION BY; PARTITIONED BY is,",
+        ),
+        (
+            create.cluster_by.is_some() || create.clustered_by.is_some(),
+            "clustering",
+        ),
+        (create.inherits.is_some(), "INHERITS"),
+        (
+            !matches!(create.hive_distribution, HiveDistributionStyle::NONE),
+            "this form of distribution",
+        ),
+    ];
+    match refused.iter().find(|(found, _)| *found) {
+        Some((_, what)) => unsupported(what),
+        None => Ok(()),
+    }
+}
+
+fn field(column: &ColumnDef, columns: &mut Columns) -> Result<Arc<NestedField>> {
+    let name = match column.name.quote_style {
+        Some(_) => column.name.value.clone(),
+        None => column.name.value.to_lowercase(),
+    };
+    let id = columns.next_id();
+    let ty = iceberg_type(&column.data_type, columns)?;
+    let mut field = NestedField::optional(id, &name, ty);
+    for option in &column.options {
+        match &option.option {
+            ColumnOption::Null => {}
+            ColumnOption::NotNull => field.required = true,
+            ColumnOption::Comment(text) => field = field.with_doc(text),
+            other => return unsupported(&format!("{other} of column {name}")),
+        }
+    }
+    Ok(Arc::new(field))
+}
+
+fn location(create: &CreateTable) -> Option<String> {
+    let hive = create.hive_formats.as_ref();
+    let location = create.location.clone();
+    let location = location.or_else(|| hive.and_then(|hive| hive.location.clone()));
+    location.map(|location| location.trim_end_matches('/').to_owned())
+}
+
+fn properties(create: &CreateTable) -> Result<HashMap<String, String>> {
+    let options = match &create.table_options {
+        CreateTableOptions::None => &[][..],
+        CreateTableOptions::With(options) | CreateTableOptions::TableProperties(options) => options,
+        other => return unsupported(&other.to_string()),
+    };
+    let mut found = HashMap::new();
+    for option in options {
+        let SqlOption::KeyValue { key, value } = option else {
+            return Err(Error::Sql(format!(
+                "{option} is no property; 'key' = 'value' is"
+            )));
+        };
+        let value = text(value).ok_or_else(|| {
+            Error::Sql(format!("property {} needs a text or a number", key.value))
+        })?;
+        if found.insert(key.value.clone(), value).is_some() {
+            return Err(Error::Sql(format!("property {} is given twice", key.value)));
+        }
+    }
+    if let Some(CommentDef::WithEq(comment) | CommentDef::WithoutEq(comment)) = &create.comment {
+        found.insert("comment".to_owned(), comment.clone());
+    }
+    Ok(found)
+}
+
+fn text(value: &Expr) -> Option<String> {
+    let Expr::Value(value) = value else {
+        return None;
+    };
+    match &value.value {
+        Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => Some(text.clone()),
+        Value::Number(number, _) => Some(number.to_string()),
+        Value::Boolean(value) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+fn format_version(property: Option<String>) -> Result<FormatVersion> {
+    match property.as_deref() {
+        None | Some("2") => Ok(FormatVersion::V2),
+        Some("1") => Ok(FormatVersion::V1),
+        Some("3") => Ok(FormatVersion::V3),
+        Some(other) => Err(Error::Sql(format!(
+            "property {FORMAT_VERSION} is {other}; it may be 1, 2 or 3"
+        ))),
+    }
+}

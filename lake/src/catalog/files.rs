@@ -1,0 +1,79 @@
+//! Writing table metadata files.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use iceberg::io::FileIO;
+use iceberg::spec::TableMetadata;
+use uuid::Uuid;
+
+use crate::{Error, Result};
+
+/// Property that says how metadata files are compressed: `none` or `gzip`.
+const COMPRESSION: &str = "write.metadata.compression-codec";
+
+/// Property with the folder of metadata files, where it is not the table's own `metadata`.
+const FOLDER: &str = "write.metadata.path";
+
+/// Writes the first metadata file of a table; gives its location.
+///
+/// # Errors
+/// [`Error::Store`], [`Error::OutsideLakes`] or [`Error::Unavailable`] when it cannot be written.
+pub(super) async fn write_first(file_io: &FileIO, metadata: &TableMetadata) -> Result<String> {
+    write(file_io, metadata, 0).await
+}
+
+async fn write(file_io: &FileIO, metadata: &TableMetadata, number: u64) -> Result<String> {
+    let compressed = metadata
+        .properties()
+        .get(COMPRESSION)
+        .is_some_and(|codec| codec.eq_ignore_ascii_case("gzip"));
+    let own = format!("{}/metadata", metadata.location().trim_end_matches('/'));
+    let folder = metadata.properties().get(FOLDER).unwrap_or(&own);
+    let ending = if compressed { ".gz" } else { "" };
+    let location = format!(
+        "{}/{number:05}-{}{ending}.metadata.json",
+        folder.trim_end_matches('/'),
+        Uuid::new_v4()
+    );
+    let failed = |why: String| Error::Unavailable {
+        service: location.clone(),
+        why,
+    };
+    let mut text = serde_json::to_vec(metadata).map_err(|error| failed(error.to_string()))?;
+    if compressed {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        text = encoder
+            .write_all(&text)
+            .and_then(|()| encoder.finish())
+            .map_err(|error| failed(error.to_string()))?;
+    }
+    let written = async {
+        let output = file_io.new_output(&location)?;
+        output.write(Bytes::from(text)).await
+    };
+    written
+        .await
+        .map_err(|error| match Error::in_chain(&error) {
+            Some(ours) => ours,
+            None => failed(error.to_string()),
+        })?;
+    Ok(location)
+}
+
+/// Removes a file that nothing refers to. What stays because that fails is found by whoever looks
+/// for unreferenced files.
+pub(super) async fn remove(file_io: &FileIO, location: &str) {
+    if let Err(error) = file_io.delete(location).await {
+        tracing::warn!(location, %error, "a metadata file that is not needed could not be removed");
+    }
+}
+
+/// The refusal to drop a namespace.
+pub(super) fn not_empty(namespace: &str) -> Error {
+    Error::Conflict(format!(
+        "schema {namespace} is not empty: drop its tables and schemas first"
+    ))
+}

@@ -1,0 +1,145 @@
+//! What changes a SQL catalog: each change is one statement, so it happens as a whole or not at all.
+//!
+//! Namespaces are entered as PyIceberg enters them: by a property `exists`. iceberg-catalog-sql is
+//! not used for it, since it ignores errors of its transactions' commits.
+
+use iceberg::TableCreation;
+use iceberg::spec::TableMetadataBuilder;
+use iceberg::table::Table;
+
+use super::{IS_TABLE, SqlBackend};
+use crate::catalog::backend::Backend;
+use crate::catalog::files;
+use crate::{Error, Result, TableName};
+
+/// Whether nothing is in a namespace (`$2`) or below it.
+const IS_EMPTY: &str = "NOT EXISTS (SELECT 1 FROM iceberg_tables t WHERE t.catalog_name = $1 \
+        AND (t.table_namespace = $2 OR substr(t.table_namespace, 1, length($2) + 1) = $2 || '.')) \
+    AND NOT EXISTS (SELECT 1 FROM iceberg_namespace_properties p WHERE p.catalog_name = $1 \
+        AND substr(p.namespace, 1, length($2) + 1) = $2 || '.')";
+
+impl SqlBackend {
+    /// The number of rows that a statement changed; none when a row of that key exists already.
+    async fn change(&self, statement: &str, arguments: &[&str]) -> Result<Option<u64>> {
+        self.prepare().await?;
+        let mut query = sqlx::query(statement);
+        for argument in arguments {
+            query = query.bind((*argument).to_owned());
+        }
+        match query.execute(&self.pool).await {
+            Ok(done) => Ok(Some(done.rows_affected())),
+            Err(error) => match error.as_database_error() {
+                Some(database) if database.is_unique_violation() => Ok(None),
+                _ => Err(self.failed(&error)),
+            },
+        }
+    }
+
+    async fn has_namespace(&self, namespace: &str) -> Result<bool> {
+        Ok(self.namespaces().await?.iter().any(|n| n == namespace))
+    }
+
+    pub(super) async fn insert_namespace(&self, namespace: &str) -> Result<bool> {
+        if self.has_namespace(namespace).await? {
+            return Ok(false);
+        }
+        let statement = "INSERT INTO iceberg_namespace_properties \
+                         (catalog_name, namespace, property_key, property_value) \
+                         VALUES ($1, $2, 'exists', 'true')";
+        let changed = self.change(statement, &[&self.name, namespace]).await?;
+        Ok(changed.is_some())
+    }
+
+    pub(super) async fn delete_namespace(&self, namespace: &str) -> Result<bool> {
+        if !self.has_namespace(namespace).await? {
+            return Ok(false);
+        }
+        let statement = format!(
+            "DELETE FROM iceberg_namespace_properties \
+             WHERE catalog_name = $1 AND namespace = $2 AND {IS_EMPTY}"
+        );
+        match self.change(&statement, &[&self.name, namespace]).await? {
+            Some(rows) if rows > 0 => Ok(true),
+            _ => Err(files::not_empty(namespace)),
+        }
+    }
+
+    /// The metadata file is written first and then entered. One that was written for nothing is
+    /// removed.
+    pub(super) async fn insert_table(
+        &self,
+        name: &TableName,
+        mut creation: TableCreation,
+    ) -> Result<Option<Table>> {
+        if self.load(name).await?.is_some() {
+            return Ok(None);
+        }
+        if creation.location.is_none() {
+            creation.location = Some(self.default_location(name)?);
+        }
+        let invalid = |error: iceberg::Error| Error::Conflict(error.message().to_owned());
+        let metadata = TableMetadataBuilder::from_table_creation(creation)
+            .and_then(TableMetadataBuilder::build)
+            .map_err(invalid)?
+            .metadata;
+        let location = files::write_first(&self.shared.file_io, &metadata).await?;
+        let statement = "INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, \
+                         metadata_location, previous_metadata_location, iceberg_type) \
+                         VALUES ($1, $2, $3, $4, NULL, 'TABLE')";
+        let arguments = [&*self.name, &*name.namespace, &*name.table, &*location];
+        match self.change(statement, &arguments).await {
+            Ok(Some(_)) => self.load(name).await,
+            Ok(None) => {
+                files::remove(&self.shared.file_io, &location).await;
+                Ok(None)
+            }
+            // An answer that was lost: the catalog knows whether the table was entered.
+            Err(error) => match self.location(name).await {
+                Ok(Some(found)) if found == location => self.load(name).await,
+                Ok(_) => {
+                    files::remove(&self.shared.file_io, &location).await;
+                    Err(error)
+                }
+                Err(_) => Err(error),
+            },
+        }
+    }
+
+    fn default_location(&self, name: &TableName) -> Result<String> {
+        let warehouse = self.warehouse.as_deref().ok_or_else(|| {
+            self.service.misconfigured(
+                "it has no warehouse for new tables: configure one, or name a LOCATION",
+            )
+        })?;
+        let namespace = name.namespace.replace('.', "/");
+        Ok(format!("{warehouse}/{namespace}/{}", name.table))
+    }
+
+    pub(super) async fn delete_table(&self, name: &TableName) -> Result<bool> {
+        let statement = format!(
+            "DELETE FROM iceberg_tables \
+             WHERE catalog_name = $1 AND table_namespace = $2 AND table_name = $3 AND {IS_TABLE}"
+        );
+        let arguments = [&*self.name, &*name.namespace, &*name.table];
+        let rows = self.change(&statement, &arguments).await?;
+        Ok(rows.is_some_and(|rows| rows > 0))
+    }
+
+    pub(super) async fn move_table(&self, from: &TableName, to: &TableName) -> Result<bool> {
+        let statement = format!(
+            "UPDATE iceberg_tables SET table_namespace = $4, table_name = $5 \
+             WHERE catalog_name = $1 AND table_namespace = $2 AND table_name = $3 AND {IS_TABLE}"
+        );
+        let arguments = [
+            &*self.name,
+            &*from.namespace,
+            &*from.table,
+            &*to.namespace,
+            &*to.table,
+        ];
+        match self.change(&statement, &arguments).await? {
+            Some(rows) => Ok(rows > 0),
+            None => Err(Error::Exists(format!("table {to} exists already"))),
+        }
+    }
+}
