@@ -24,6 +24,17 @@ pub enum Error {
     /// The statement cannot be done in the state that the catalog or the table is in.
     #[error("{0}")]
     Conflict(String),
+    /// A change that a catalog or a table cannot have (yet).
+    #[error("{0}")]
+    Refused(String),
+    /// A change was sent, and its answer was lost: it may be there or not.
+    #[error("it is not known whether table {table} was changed: {why}; look before you try again")]
+    CommitUnknown {
+        /// The table's full name.
+        table: String,
+        /// What went wrong.
+        why: String,
+    },
     /// The table uses something of the Iceberg specification that is not read yet.
     #[error("{what} of table {table} cannot be read: {why}")]
     Unsupported {
@@ -199,10 +210,10 @@ impl Error {
             Self::NotFound(_) | Self::Gone { .. } => Code::NotFound,
             Self::Exists(_) => Code::Exists,
             Self::Conflict(_) => Code::Conflict,
-            Self::Unsupported { .. } => Code::Unsupported,
+            Self::Unsupported { .. } | Self::Refused(_) => Code::Unsupported,
             Self::Corrupt { .. } => Code::Corrupt,
             Self::OutsideLakes { .. } => Code::Forbidden,
-            Self::Unavailable { .. } => Code::Unavailable,
+            Self::Unavailable { .. } | Self::CommitUnknown { .. } => Code::Unavailable,
             Self::Store { source, .. } => match source.as_ref() {
                 object_store::Error::NotFound { .. } => Code::NotFound,
                 object_store::Error::PermissionDenied { .. }
@@ -215,7 +226,8 @@ impl Error {
 
     /// Whether the same request may succeed later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
-        self.code() == Code::Unavailable
+        // A change that may have happened must not be made twice.
+        self.code() == Code::Unavailable && !matches!(self, Self::CommitUnknown { .. })
     }
 }
 

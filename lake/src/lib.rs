@@ -8,6 +8,7 @@
 //! - [`version`]: which state of a table is read.
 //! - [`metadata_tables`]: tables over a table's metadata.
 //! - [`definition`]: a table as the statement that would create it.
+//! - [`evolution`]: changing a table's columns and properties.
 //! - [`manifest`]: manifest lists and manifests, decoded.
 //! - [`plan`]: which files a scan has to read.
 //! - [`scan`]: reading them.
@@ -23,6 +24,7 @@ pub mod config;
 pub mod definition;
 pub mod deletes;
 pub mod error;
+pub mod evolution;
 pub mod formats;
 pub mod manifest;
 pub mod metadata_tables;

@@ -5,6 +5,7 @@
 //!        -> catalog (run)
 //! ```
 
+mod alter;
 pub mod partitions;
 mod run;
 mod table;
@@ -14,6 +15,7 @@ use datafusion::sql::sqlparser::ast::{
     AlterTableOperation, Expr, ObjectName, ObjectType, RenameTableNameKind, SchemaName,
     Statement as SqlStatement,
 };
+use inshore_lake::evolution::Alteration;
 
 pub use self::run::{drop_table, run};
 pub use self::table::NewTable;
@@ -38,6 +40,15 @@ pub enum Definition {
     },
     /// `CREATE TABLE`.
     CreateTable(Box<NewTable>),
+    /// Other forms of `ALTER TABLE`, and `COMMENT ON`.
+    AlterTable {
+        /// The table.
+        name: Vec<String>,
+        /// Whether it may be missing.
+        if_exists: bool,
+        /// What to change, in this order.
+        alterations: Vec<Alteration>,
+    },
     /// `ALTER TABLE ... RENAME TO`.
     RenameTable {
         /// The table.
@@ -96,6 +107,9 @@ pub fn of(
             Definition::CreateTable(Box::new(table::new_table(&create, partitions)?))
         }
         SqlStatement::AlterTable(alter) => match alter.operations.as_slice() {
+            _ if alter.on_cluster.is_some() || alter.location.is_some() => {
+                return unsupported("ON CLUSTER or SET LOCATION in ALTER TABLE");
+            }
             [AlterTableOperation::RenameTable { table_name }] => {
                 let (RenameTableNameKind::To(to) | RenameTableNameKind::As(to)) = table_name;
                 Definition::RenameTable {
@@ -104,8 +118,23 @@ pub fn of(
                     if_exists: alter.if_exists,
                 }
             }
-            _ => return unsupported("ALTER TABLE other than RENAME TO"),
+            operations => {
+                let changes = operations.iter().map(alter::alterations);
+                let changes: Vec<_> = changes.collect::<Result<_>>()?;
+                Definition::AlterTable {
+                    name: folded(&alter.name)?,
+                    if_exists: alter.if_exists,
+                    alterations: changes.into_iter().flatten().collect(),
+                }
+            }
         },
+        SqlStatement::Comment {
+            object_type,
+            object_name,
+            comment,
+            if_exists,
+            ..
+        } => alter::comment(object_type, &object_name, comment, if_exists)?,
         other => return Ok(Err(Box::new(other))),
     }))
 }

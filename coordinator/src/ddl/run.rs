@@ -1,7 +1,7 @@
 //! Carrying definitions out in the catalogs.
 
-use inshore_lake::TableName;
 use inshore_lake::catalog::Catalogs;
+use inshore_lake::{TableName, evolution};
 
 use super::Definition;
 use crate::{Error, Result};
@@ -43,6 +43,18 @@ pub async fn run(
                 None if !table.if_not_exists => exists(format!("table {name}")),
                 _ => Ok(()),
             }
+        }
+        Definition::AlterTable {
+            name,
+            if_exists,
+            alterations,
+        } => {
+            let name = table_name(catalogs, defaults, &name);
+            let updates = |metadata: &_| evolution::updates(metadata, &alterations);
+            if catalogs.change_table(&name, &updates).await?.is_none() && !if_exists {
+                return Err(catalogs.not_found(&name).await.into());
+            }
+            Ok(())
         }
         Definition::RenameTable {
             from,

@@ -106,7 +106,8 @@ fn refuse_unknown(create: &CreateTable) -> Result<()> {
     }
 }
 
-fn field(column: &ColumnDef, columns: &mut Columns) -> Result<Arc<NestedField>> {
+/// A column as Iceberg has it.
+pub fn field(column: &ColumnDef, columns: &mut Columns) -> Result<Arc<NestedField>> {
     let name = match column.name.quote_style {
         Some(_) => column.name.value.clone(),
         None => column.name.value.to_lowercase(),
@@ -138,6 +139,15 @@ fn properties(create: &CreateTable) -> Result<HashMap<String, String>> {
         CreateTableOptions::With(options) | CreateTableOptions::TableProperties(options) => options,
         other => return unsupported(&other.to_string()),
     };
+    let mut found = text_properties(options)?;
+    if let Some(CommentDef::WithEq(comment) | CommentDef::WithoutEq(comment)) = &create.comment {
+        found.insert("comment".to_owned(), comment.clone());
+    }
+    Ok(found)
+}
+
+/// Properties, each a text.
+pub fn text_properties(options: &[SqlOption]) -> Result<HashMap<String, String>> {
     let mut found = HashMap::new();
     for option in options {
         let SqlOption::KeyValue { key, value } = option else {
@@ -151,9 +161,6 @@ fn properties(create: &CreateTable) -> Result<HashMap<String, String>> {
         if found.insert(key.value.clone(), value).is_some() {
             return Err(Error::Sql(format!("property {} is given twice", key.value)));
         }
-    }
-    if let Some(CommentDef::WithEq(comment) | CommentDef::WithoutEq(comment)) = &create.comment {
-        found.insert("comment".to_owned(), comment.clone());
     }
     Ok(found)
 }

@@ -65,6 +65,13 @@ pub(super) trait Backend: Send + Sync {
 
     /// Gives a table another name in the same catalog; false when there is none.
     async fn rename_table(&self, from: &TableName, to: &TableName) -> Result<bool>;
+
+    /// Where the metadata of a table lies; none when there is no such table.
+    async fn pointer(&self, name: &TableName) -> Result<Option<String>>;
+
+    /// Points a table at other metadata, unless it points at something else than `from` by now:
+    /// then false. After an error it may have happened.
+    async fn swap(&self, name: &TableName, from: &str, to: &str) -> Result<bool>;
 }
 
 /// What came of a change through iceberg-rust: false, or none, for the kinds of error given.

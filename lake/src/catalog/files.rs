@@ -25,7 +25,15 @@ pub(super) async fn write_first(file_io: &FileIO, metadata: &TableMetadata) -> R
     write(file_io, metadata, 0).await
 }
 
-async fn write(file_io: &FileIO, metadata: &TableMetadata, number: u64) -> Result<String> {
+/// Writes a metadata file; `number` is its place in the table's history.
+///
+/// # Errors
+/// As [`write_first`].
+pub(super) async fn write(
+    file_io: &FileIO,
+    metadata: &TableMetadata,
+    number: u64,
+) -> Result<String> {
     let compressed = metadata
         .properties()
         .get(COMPRESSION)
@@ -63,6 +71,14 @@ async fn write(file_io: &FileIO, metadata: &TableMetadata, number: u64) -> Resul
     Ok(location)
 }
 
+/// The number that a metadata file has in its name: `00003-…`, or `v3` as Hadoop tables have it.
+pub(super) fn number_of(location: &str) -> u64 {
+    let name = location.rsplit('/').next().unwrap_or(location);
+    let name = name.strip_prefix('v').unwrap_or(name);
+    let digits = name.bytes().take_while(u8::is_ascii_digit).count();
+    name[..digits].parse().unwrap_or(0)
+}
+
 /// Removes a file that nothing refers to. What stays because that fails is found by whoever looks
 /// for unreferenced files.
 pub(super) async fn remove(file_io: &FileIO, location: &str) {
@@ -76,4 +92,22 @@ pub(super) fn not_empty(namespace: &str) -> Error {
     Error::Conflict(format!(
         "schema {namespace} is not empty: drop its tables and schemas first"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_files_are_numbered_on() {
+        for (location, number) in [
+            ("file:///t/metadata/00000-a.metadata.json", 0),
+            ("s3://b/t/metadata/00041-2f.gz.metadata.json", 41),
+            ("file:///t/metadata/v3.metadata.json", 3),
+            ("file:///t/metadata/whatever.json", 0),
+            ("file:///t/metadata/", 0),
+        ] {
+            assert_eq!(number_of(location), number, "{location}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use iceberg::memory::{MEMORY_CATALOG_WAREHOUSE, MemoryCatalogBuilder};
 use iceberg::table::Table;
 use iceberg::{CatalogBuilder, ErrorKind, NamespaceIdent, TableCreation};
+use tokio::sync::RwLock;
 
 use super::backend::{Backend, Shared, Writer, unless, walk_namespaces};
 use super::{files, metadata, scrub::Service};
@@ -18,6 +19,8 @@ pub(super) struct MemoryBackend {
     service: Service,
     shared: Arc<Shared>,
     catalog: Writer,
+    /// Held while a table is out of the catalog for a moment.
+    swaps: RwLock<()>,
 }
 
 impl MemoryBackend {
@@ -44,6 +47,7 @@ impl MemoryBackend {
             service,
             shared,
             catalog: Arc::new(catalog),
+            swaps: RwLock::default(),
         })
     }
 
@@ -81,6 +85,7 @@ impl Backend for MemoryBackend {
     }
 
     async fn load(&self, name: &TableName) -> Result<Option<Table>> {
+        let _no_swap = self.swaps.read().await;
         let ident = name.to_ident()?;
         let table = match self.catalog.load_table(&ident).await {
             Ok(table) => table,
@@ -151,6 +156,30 @@ impl Backend for MemoryBackend {
         }
         let renamed = unless(renamed, &[ErrorKind::TableNotFound]);
         Ok(renamed.map_err(|error| self.failed(&error))?.is_some())
+    }
+
+    async fn pointer(&self, name: &TableName) -> Result<Option<String>> {
+        let table = self.load(name).await?;
+        Ok(table.and_then(|table| table.metadata_location().map(str::to_owned)))
+    }
+
+    async fn swap(&self, name: &TableName, from: &str, to: &str) -> Result<bool> {
+        // The catalog has no way to move a pointer: nobody may look between the two steps.
+        let _alone = self.swaps.write().await;
+        let ident = name.to_ident()?;
+        let failed = |error: iceberg::Error| self.failed(&error);
+        let table = self.catalog.load_table(&ident).await.map_err(failed)?;
+        if table.metadata_location() != Some(from) {
+            return Ok(false);
+        }
+        self.catalog.drop_table(&ident).await.map_err(failed)?;
+        let registered = self.catalog.register_table(&ident, to.to_owned()).await;
+        if let Err(error) = registered {
+            let back = self.catalog.register_table(&ident, from.to_owned());
+            back.await.map_err(failed)?;
+            return Err(self.failed(&error));
+        }
+        Ok(true)
     }
 }
 

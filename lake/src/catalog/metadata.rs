@@ -73,6 +73,24 @@ pub(super) async fn read(stores: &Stores, location: &str) -> Result<(TableMetada
     .unwrap_or_else(|_| Err(corrupt(location, "its content makes the parser fail")))
 }
 
+/// Reads one metadata file that is to be written anew, changed: nothing in it may be repaired or
+/// left out.
+///
+/// # Errors
+/// [`Error::Refused`] for metadata that can be read but not written again, else as [`read`].
+pub(super) async fn read_exactly(stores: &Stores, location: &str) -> Result<TableMetadataRef> {
+    let text = uncompressed(location, stores.read(location).await?)?;
+    match serde_json::from_slice::<TableMetadata>(&text) {
+        Ok(metadata) => Ok(Arc::new(metadata)),
+        Err(refused) => {
+            parse(location, &text)?;
+            Err(Error::Refused(format!(
+                "the table with metadata {location} can be read but not changed: {refused}"
+            )))
+        }
+    }
+}
+
 /// A table over its metadata.
 pub(super) fn table(
     ident: TableIdent,

@@ -9,6 +9,7 @@
 
 mod backend;
 mod change;
+mod commit;
 mod embedded;
 mod files;
 mod location;
@@ -42,6 +43,7 @@ use crate::store::{LakeStorageFactory, Stores};
 use crate::{Error, Result, TableName};
 
 pub use self::backend::Writer;
+pub use self::commit::Updates;
 pub use self::embedded::embedded_config;
 pub use self::location::open_location;
 pub use self::repair::COLUMN_TYPE_PROPERTY;

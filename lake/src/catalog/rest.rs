@@ -90,6 +90,13 @@ impl RestBackend {
         }
     }
 
+    fn no_commits(&self) -> Error {
+        let label = self.service.label();
+        Error::Refused(format!(
+            "{label}: tables of REST catalogs cannot be changed yet"
+        ))
+    }
+
     fn failed(&self, error: &iceberg::Error) -> Error {
         if let Some(error) = Error::in_chain(error) {
             return error;
@@ -239,6 +246,14 @@ impl Backend for RestBackend {
         }
         let renamed = unless(renamed, &[ErrorKind::TableNotFound]);
         Ok(renamed.map_err(|error| self.failed(&error))?.is_some())
+    }
+
+    async fn pointer(&self, _: &TableName) -> Result<Option<String>> {
+        Err(self.no_commits())
+    }
+
+    async fn swap(&self, _: &TableName, _: &str, _: &str) -> Result<bool> {
+        Err(self.no_commits())
     }
 }
 

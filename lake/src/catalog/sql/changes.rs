@@ -142,4 +142,20 @@ impl SqlBackend {
             None => Err(Error::Exists(format!("table {to} exists already"))),
         }
     }
+
+    pub(super) async fn swap_pointer(
+        &self,
+        name: &TableName,
+        from: &str,
+        to: &str,
+    ) -> Result<bool> {
+        let statement = format!(
+            "UPDATE iceberg_tables SET metadata_location = $5, previous_metadata_location = $4 \
+             WHERE catalog_name = $1 AND table_namespace = $2 AND table_name = $3 \
+             AND metadata_location = $4 AND {IS_TABLE}"
+        );
+        let arguments = [&*self.name, &*name.namespace, &*name.table, from, to];
+        let rows = self.change(&statement, &arguments).await?;
+        Ok(rows.is_some_and(|rows| rows > 0))
+    }
 }

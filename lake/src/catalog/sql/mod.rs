@@ -290,6 +290,14 @@ impl Backend for SqlBackend {
     async fn rename_table(&self, from: &TableName, to: &TableName) -> Result<bool> {
         self.move_table(from, to).await
     }
+
+    async fn pointer(&self, name: &TableName) -> Result<Option<String>> {
+        self.location(name).await
+    }
+
+    async fn swap(&self, name: &TableName, from: &str, to: &str) -> Result<bool> {
+        self.swap_pointer(name, from, to).await
+    }
 }
 
 impl SqlBackend {

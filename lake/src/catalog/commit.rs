@@ -1,0 +1,238 @@
+//! Changing a table: new metadata from the newest, and the catalog's pointer moved on, if nobody
+//! moved it meanwhile (Iceberg specification, "Optimistic Concurrency").
+//!
+//! ```text
+//! pointer -> metadata as it is -> updates -> new metadata file -> swap of the pointer
+//!    ^                                                              | another writer was quicker
+//!    +--------------------------- wait, a few times ----------------+
+//! ```
+
+use std::time::Duration;
+
+use iceberg::TableUpdate;
+use iceberg::spec::{MetadataLog, TableMetadata, TableMetadataRef};
+use iceberg::table::Table;
+
+use super::backend::Backend;
+use super::{Catalogs, files, metadata};
+use crate::{Error, Result, TableName};
+
+/// Properties of a table that say how often a commit is tried, and their defaults.
+const RETRIES: (&str, u32) = ("commit.retry.num-retries", 4);
+const MIN_WAIT_MS: (&str, u64) = ("commit.retry.min-wait-ms", 100);
+const MAX_WAIT_MS: (&str, u64) = ("commit.retry.max-wait-ms", 60_000);
+
+/// Bounds of what a table may ask for.
+const RETRIES_MAX: u32 = 100;
+const WAIT_MS_MAX: u64 = 60_000;
+
+/// One attempt takes as long as this many calls: reading and writing metadata, and the swap.
+const CALLS_PER_ATTEMPT: u32 = 3;
+
+/// Property that lets commits remove metadata files that fell out of the metadata log.
+const DELETE_AFTER_COMMIT: &str = "write.metadata.delete-after-commit.enabled";
+
+/// Works out the updates for a table as it is now; called again when another writer was quicker.
+/// None means that nothing has to change.
+pub type Updates<'a> = dyn Fn(&TableMetadata) -> Result<Vec<TableUpdate>> + Send + Sync + 'a;
+
+impl Catalogs {
+    /// Changes a table; gives it as it is afterwards, or none when there is no such table.
+    ///
+    /// # Errors
+    /// What `updates` gives; [`Error::Conflict`] when other writers were quicker every time, or the
+    /// updates do not fit the table; [`Error::Refused`] for catalogs that cannot, and for tables whose
+    /// metadata holds what would be lost; [`Error::CommitUnknown`] when the answer was lost.
+    pub async fn change_table(
+        &self,
+        name: &TableName,
+        updates: &Updates<'_>,
+    ) -> Result<Option<Table>> {
+        if !self.contains(&name.catalog) {
+            return Ok(None);
+        }
+        let backend = self.backend(&name.catalog).await?;
+        let mut attempt = 0;
+        loop {
+            let once = self.try_change(backend, name, updates);
+            let deadline = self.shared.call_deadline * CALLS_PER_ATTEMPT;
+            let Ok(outcome) = tokio::time::timeout(deadline, once).await else {
+                return Err(Error::CommitUnknown {
+                    table: name.to_string(),
+                    why: format!("no answer within {} s", deadline.as_secs_f32()),
+                });
+            };
+            let policy = match outcome? {
+                Attempt::Missing => return Ok(None),
+                Attempt::Done(table) => return Ok(Some(table)),
+                Attempt::Late(policy) => policy,
+            };
+            if attempt >= policy.retries {
+                return Err(Error::Conflict(format!(
+                    "table {name} was changed by other writers {} times while this change was \
+                     being committed; run the statement again",
+                    attempt + 1
+                )));
+            }
+            tokio::time::sleep(policy.wait(attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    async fn try_change(
+        &self,
+        backend: &dyn Backend,
+        name: &TableName,
+        updates: &Updates<'_>,
+    ) -> Result<Attempt> {
+        let shared = &self.shared;
+        let Some(from) = backend.pointer(name).await? else {
+            return Ok(Attempt::Missing);
+        };
+        let base = metadata::read_exactly(&shared.stores, &from).await?;
+        let updates = updates(&base)?;
+        let table = |metadata: TableMetadataRef, location: &str| {
+            metadata::table(name.to_ident()?, metadata, Some(location), &shared.file_io)
+        };
+        if updates.is_empty() {
+            return Ok(Attempt::Done(table(base, &from)?));
+        }
+        let built = built(name, &base, &from, updates)?;
+        let number = files::number_of(&from) + 1;
+        let to = files::write(&shared.file_io, &built.metadata, number).await?;
+        let swapped = match backend.swap(name, &from, &to).await {
+            Ok(swapped) => swapped,
+            Err(error) => self.look(backend, name, &from, &to, error).await?,
+        };
+        if !swapped {
+            files::remove(&shared.file_io, &to).await;
+            return Ok(Attempt::Late(Policy::of(&base)));
+        }
+        self.remove_expired(&built).await;
+        Ok(Attempt::Done(table(built.metadata.into(), &to)?))
+    }
+
+    /// Whether a swap whose answer was lost happened: nothing is written twice. The new metadata
+    /// file stays where that cannot be known.
+    async fn look(
+        &self,
+        backend: &dyn Backend,
+        name: &TableName,
+        from: &str,
+        to: &str,
+        error: Error,
+    ) -> Result<bool> {
+        let unknown = |error: Error| Error::CommitUnknown {
+            table: name.to_string(),
+            why: error.to_string(),
+        };
+        match backend.pointer(name).await {
+            Ok(Some(now)) if now == to => Ok(true),
+            Ok(Some(now)) if now == from => Err(unknown(error)),
+            Ok(Some(now)) => {
+                // Another writer went on, from our metadata or from that before it.
+                let newest = metadata::read_exactly(&self.shared.stores, &now).await;
+                let newest = newest.map_err(unknown)?;
+                let mut log = newest.metadata_log().iter();
+                Ok(log.any(|entry| entry.metadata_file == to))
+            }
+            Ok(None) | Err(_) => Err(unknown(error)),
+        }
+    }
+
+    async fn remove_expired(&self, built: &Built) {
+        let enabled = built.metadata.properties().get(DELETE_AFTER_COMMIT);
+        if enabled.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+            for entry in &built.expired {
+                files::remove(&self.shared.file_io, &entry.metadata_file).await;
+            }
+        }
+    }
+}
+
+enum Attempt {
+    Done(Table),
+    Missing,
+    /// Another writer was quicker.
+    Late(Policy),
+}
+
+struct Built {
+    metadata: TableMetadata,
+    expired: Vec<MetadataLog>,
+}
+
+fn built(
+    name: &TableName,
+    base: &TableMetadata,
+    from: &str,
+    updates: Vec<TableUpdate>,
+) -> Result<Built> {
+    let refused = |error: iceberg::Error| {
+        Error::Conflict(format!(
+            "table {name} cannot be changed: {}",
+            error.message()
+        ))
+    };
+    let mut builder = base.clone().into_builder(Some(from.to_owned()));
+    for update in updates {
+        builder = update.apply(builder).map_err(refused)?;
+    }
+    let built = builder.build().map_err(refused)?;
+    Ok(Built {
+        metadata: built.metadata,
+        expired: built.expired_metadata_logs,
+    })
+}
+
+/// How often and after which waits a commit is tried again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Policy {
+    retries: u32,
+    min_wait_ms: u64,
+    max_wait_ms: u64,
+}
+
+impl Policy {
+    fn of(metadata: &TableMetadata) -> Self {
+        let number = |(key, default): (&str, u64)| {
+            let value = metadata.properties().get(key);
+            value.and_then(|v| v.parse().ok()).unwrap_or(default)
+        };
+        let retries = number((RETRIES.0, u64::from(RETRIES.1)));
+        let max_wait_ms = number(MAX_WAIT_MS).min(WAIT_MS_MAX);
+        Self {
+            retries: u32::try_from(retries).map_or(RETRIES_MAX, |n| n.min(RETRIES_MAX)),
+            min_wait_ms: number(MIN_WAIT_MS).min(max_wait_ms),
+            max_wait_ms,
+        }
+    }
+
+    /// Twice as long each time, and a part of it by chance, so that writers do not meet again.
+    fn wait(self, attempt: u32) -> Duration {
+        let doubled = self.min_wait_ms.saturating_mul(1 << attempt.min(20));
+        let full = doubled.min(self.max_wait_ms);
+        let chance = uuid::Uuid::new_v4().as_u128() as u64;
+        Duration::from_millis(full / 2 + chance % (full / 2 + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn waits_grow_up_to_their_bound() {
+        let policy = Policy {
+            retries: 4,
+            min_wait_ms: 100,
+            max_wait_ms: 1_000,
+        };
+        for attempt in 0..64 {
+            let wait = policy.wait(attempt).as_millis();
+            let full = (100_u128 << attempt.min(20)).min(1_000);
+            assert!((full / 2..=full).contains(&wait), "{wait} after {attempt}");
+        }
+    }
+}

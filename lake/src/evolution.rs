@@ -1,0 +1,421 @@
+//! Changing the definition of a table: its columns and properties, by the rules of the
+//! specification's section "Schema Evolution".
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use iceberg::TableUpdate;
+use iceberg::spec::{
+    FormatVersion, ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema,
+    StructType, TableMetadata, Type,
+};
+use serde_json::{Value, json};
+
+use crate::{Error, Result};
+
+/// The name mapping, which has to know new names (specification, "Column Projection").
+const NAME_MAPPING: &str = "schema.name-mapping.default";
+
+/// Property that raises the format version and is none afterwards.
+const FORMAT_VERSION: &str = "format-version";
+
+/// The id that stands for the schema just added.
+const LAST_ADDED: i32 = -1;
+
+/// One change of a definition.
+#[derive(Clone, Debug)]
+pub enum Alteration {
+    /// Sets properties; `format-version` raises the version.
+    SetProperties(HashMap<String, String>),
+    /// Adds a column. Field ids of its type are given anew.
+    AddColumn {
+        /// The column.
+        field: NestedField,
+        /// Whether a column of that name may be there.
+        if_not_exists: bool,
+        /// Where; at the end by default.
+        place: Option<Place>,
+    },
+    /// Drops a column.
+    DropColumn {
+        /// Its name.
+        name: String,
+        /// Whether it may be missing.
+        if_exists: bool,
+    },
+    /// Renames a column.
+    RenameColumn {
+        /// Its name.
+        from: String,
+        /// Its new name.
+        to: String,
+    },
+    /// Gives a column a wider type.
+    Promote {
+        /// Its name.
+        name: String,
+        /// The type.
+        ty: Type,
+    },
+    /// Lets a column be NULL.
+    DropNotNull {
+        /// Its name.
+        name: String,
+    },
+    /// Sets or removes a column's comment.
+    Comment {
+        /// Its name.
+        name: String,
+        /// The comment.
+        text: Option<String>,
+    },
+}
+
+/// Where a column goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Before all others.
+    First,
+    /// Behind the one of this name.
+    After(String),
+}
+
+/// The updates that make the changes, one after another.
+///
+/// # Errors
+/// [`Error::NotFound`] and [`Error::Exists`] name the column; [`Error::Conflict`] says why the
+/// table cannot be changed so.
+pub fn updates(metadata: &TableMetadata, alterations: &[Alteration]) -> Result<Vec<TableUpdate>> {
+    let mut draft = Draft::of(metadata);
+    for alteration in alterations {
+        draft.apply(alteration)?;
+    }
+    draft.finish()
+}
+
+/// A table's definition on the way.
+struct Draft<'a> {
+    metadata: &'a TableMetadata,
+    fields: Vec<NestedFieldRef>,
+    changed: bool,
+    last_id: i32,
+    properties: HashMap<String, String>,
+    version: Option<FormatVersion>,
+    mapping: Option<Value>,
+}
+
+impl<'a> Draft<'a> {
+    fn of(metadata: &'a TableMetadata) -> Self {
+        let mapping = metadata.properties().get(NAME_MAPPING);
+        Self {
+            metadata,
+            fields: metadata.current_schema().as_struct().fields().to_vec(),
+            changed: false,
+            last_id: metadata.last_column_id(),
+            properties: HashMap::new(),
+            version: None,
+            mapping: mapping.and_then(|json| serde_json::from_str(json).ok()),
+        }
+    }
+
+    fn apply(&mut self, alteration: &Alteration) -> Result<()> {
+        match alteration {
+            Alteration::SetProperties(properties) => return self.set_properties(properties),
+            Alteration::AddColumn {
+                field,
+                if_not_exists,
+                place,
+            } => return self.add(field, *if_not_exists, place.as_ref()),
+            Alteration::DropColumn { name, if_exists } => return self.drop(name, *if_exists),
+            Alteration::RenameColumn { from, to } => return self.rename(from, to),
+            Alteration::Promote { name, ty } => {
+                let at = self.place_of(name)?;
+                let field = self.fields[at].as_ref();
+                check_promotion(field, ty)?;
+                let unchanged = field.field_type.as_ref() == ty;
+                if unchanged {
+                    return Ok(());
+                }
+                self.change(at, |field| *field.field_type = ty.clone());
+            }
+            Alteration::DropNotNull { name } => {
+                let at = self.place_of(name)?;
+                let id = self.fields[at].id;
+                let mut identifiers = self.metadata.current_schema().identifier_field_ids();
+                if identifiers.any(|identifier| identifier == id) {
+                    return Err(Error::Conflict(format!(
+                        "column {name} identifies rows, so it cannot be NULL"
+                    )));
+                }
+                self.change(at, |field| field.required = false);
+            }
+            Alteration::Comment { name, text } => {
+                let at = self.place_of(name)?;
+                self.change(at, |field| field.doc.clone_from(text));
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.fields.iter().position(|field| field.name == name)
+    }
+
+    fn place_of(&self, name: &str) -> Result<usize> {
+        self.find(name).ok_or_else(|| {
+            let names: Vec<String> = self.fields.iter().map(|field| field.name.clone()).collect();
+            let near = crate::catalog::suggest(name, &names);
+            Error::NotFound(match near.is_empty() {
+                true => format!("there is no column {name}"),
+                false => format!(
+                    "there is no column {name}; did you mean {}?",
+                    near.join(" or ")
+                ),
+            })
+        })
+    }
+
+    fn change(&mut self, at: usize, change: impl FnOnce(&mut NestedField)) {
+        let mut field = self.fields[at].as_ref().clone();
+        change(&mut field);
+        if self.fields[at].as_ref() != &field {
+            self.fields[at] = Arc::new(field);
+            self.changed = true;
+        }
+    }
+
+    fn set_properties(&mut self, properties: &HashMap<String, String>) -> Result<()> {
+        for (key, value) in properties {
+            if key == FORMAT_VERSION {
+                let version = match value.as_str() {
+                    "1" => FormatVersion::V1,
+                    "2" => FormatVersion::V2,
+                    "3" => FormatVersion::V3,
+                    other => {
+                        return Err(Error::Conflict(format!(
+                            "format version {other} is not known; 1, 2 and 3 are"
+                        )));
+                    }
+                };
+                self.version = Some(version);
+            } else {
+                self.properties.insert(key.clone(), value.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        field: &NestedField,
+        if_not_exists: bool,
+        place: Option<&Place>,
+    ) -> Result<()> {
+        if self.find(&field.name).is_some() {
+            return match if_not_exists {
+                true => Ok(()),
+                false => Err(Error::Exists(format!(
+                    "column {} exists already",
+                    field.name
+                ))),
+            };
+        }
+        if field.required {
+            return Err(Error::Conflict(format!(
+                "column {} is new, so rows that are there have no value for it: it has to allow \
+                 NULL",
+                field.name
+            )));
+        }
+        let at = match place {
+            None => self.fields.len(),
+            Some(Place::First) => 0,
+            Some(Place::After(name)) => self.place_of(name)? + 1,
+        };
+        let field = numbered(field, &mut self.last_id);
+        self.map_names(|mapping| mapping.push(mapped(&field)));
+        self.fields.insert(at, Arc::new(field));
+        self.changed = true;
+        Ok(())
+    }
+
+    fn drop(&mut self, name: &str, if_exists: bool) -> Result<()> {
+        let at = match self.find(name) {
+            None if if_exists => return Ok(()),
+            _ => self.place_of(name)?,
+        };
+        let mut ids = vec![];
+        collect_ids(&self.fields[at], &mut ids);
+        let spec = self.metadata.default_partition_spec();
+        if spec
+            .fields()
+            .iter()
+            .any(|part| ids.contains(&part.source_id))
+        {
+            return Err(Error::Conflict(format!(
+                "column {name} cannot be dropped: the table is partitioned by it"
+            )));
+        }
+        let order = self.metadata.default_sort_order();
+        if order
+            .fields
+            .iter()
+            .any(|part| ids.contains(&part.source_id))
+        {
+            return Err(Error::Conflict(format!(
+                "column {name} cannot be dropped: the table is sorted by it"
+            )));
+        }
+        let mut identifiers = self.metadata.current_schema().identifier_field_ids();
+        if identifiers.any(|id| ids.contains(&id)) {
+            return Err(Error::Conflict(format!(
+                "column {name} cannot be dropped: it identifies rows"
+            )));
+        }
+        if self.fields.len() == 1 {
+            return Err(Error::Conflict(format!(
+                "column {name} cannot be dropped: it is the only one"
+            )));
+        }
+        self.fields.remove(at);
+        self.changed = true;
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<()> {
+        let at = self.place_of(from)?;
+        if from == to {
+            return Ok(());
+        }
+        if self.find(to).is_some() {
+            return Err(Error::Exists(format!("column {to} exists already")));
+        }
+        let id = self.fields[at].id;
+        self.change(at, |field| field.name = to.to_owned());
+        self.map_names(|mapping| {
+            for field in mapping.iter_mut().filter(|f| f["field-id"] == json!(id)) {
+                let names = field.get_mut("names").and_then(Value::as_array_mut);
+                if let Some(names) = names.filter(|names| !names.contains(&json!(to))) {
+                    names.push(json!(to));
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Changes the name mapping, if the table has one.
+    fn map_names(&mut self, change: impl FnOnce(&mut Vec<Value>)) {
+        if let Some(Value::Array(fields)) = &mut self.mapping {
+            change(fields);
+            let text = Value::Array(fields.clone()).to_string();
+            self.properties.insert(NAME_MAPPING.to_owned(), text);
+        }
+    }
+
+    fn finish(mut self) -> Result<Vec<TableUpdate>> {
+        let mut updates = vec![];
+        if let Some(format_version) = self.version {
+            updates.push(TableUpdate::UpgradeFormatVersion { format_version });
+        }
+        if self.changed {
+            let schema = Schema::builder()
+                .with_fields(self.fields)
+                .with_identifier_field_ids(self.metadata.current_schema().identifier_field_ids())
+                .build()
+                .map_err(|error| Error::Conflict(error.message().to_owned()))?;
+            updates.push(TableUpdate::AddSchema { schema });
+            updates.push(TableUpdate::SetCurrentSchema {
+                schema_id: LAST_ADDED,
+            });
+        }
+        let known = self.metadata.properties();
+        self.properties
+            .retain(|key, value| known.get(key) != Some(value));
+        if !self.properties.is_empty() {
+            updates.push(TableUpdate::SetProperties {
+                updates: self.properties,
+            });
+        }
+        Ok(updates)
+    }
+}
+
+/// Whether values of a column may be read as `ty` (specification, "Schema Evolution").
+fn check_promotion(field: &NestedField, ty: &Type) -> Result<()> {
+    use PrimitiveType as P;
+    let allowed = match (field.field_type.as_ref(), ty) {
+        (from, to) if from == to => true,
+        (Type::Primitive(P::Int), Type::Primitive(P::Long))
+        | (Type::Primitive(P::Float), Type::Primitive(P::Double)) => true,
+        (
+            Type::Primitive(P::Decimal { precision, scale }),
+            Type::Primitive(P::Decimal {
+                precision: wider,
+                scale: same,
+            }),
+        ) => wider >= precision && scale == same,
+        _ => false,
+    };
+    match allowed {
+        true => Ok(()),
+        false => Err(Error::Conflict(format!(
+            "column {} has type {} and cannot get type {ty}: int becomes bigint, real becomes \
+             double, and a decimal one of more digits",
+            field.name, field.field_type
+        ))),
+    }
+}
+
+/// The field with new ids, its own before those inside.
+fn numbered(field: &NestedField, last_id: &mut i32) -> NestedField {
+    *last_id += 1;
+    NestedField {
+        id: *last_id,
+        field_type: Box::new(numbered_type(&field.field_type, last_id)),
+        ..field.clone()
+    }
+}
+
+fn numbered_type(ty: &Type, last_id: &mut i32) -> Type {
+    let mut next = |field: &NestedFieldRef| Arc::new(numbered(field, last_id));
+    match ty {
+        Type::Primitive(primitive) => Type::Primitive(primitive.clone()),
+        Type::Struct(fields) => {
+            Type::Struct(StructType::new(fields.fields().iter().map(next).collect()))
+        }
+        Type::List(list) => Type::List(ListType::new(next(&list.element_field))),
+        Type::Map(map) => {
+            let (key, value) = (next(&map.key_field), next(&map.value_field));
+            Type::Map(MapType::new(key, value))
+        }
+    }
+}
+
+fn children(ty: &Type) -> Vec<&NestedFieldRef> {
+    match ty {
+        Type::Primitive(_) => vec![],
+        Type::Struct(fields) => fields.fields().iter().collect(),
+        Type::List(list) => vec![&list.element_field],
+        Type::Map(map) => vec![&map.key_field, &map.value_field],
+    }
+}
+
+fn collect_ids(field: &NestedField, ids: &mut Vec<i32>) {
+    ids.push(field.id);
+    for child in children(&field.field_type) {
+        collect_ids(child, ids);
+    }
+}
+
+/// A field as the name mapping has it.
+fn mapped(field: &NestedField) -> Value {
+    let children: Vec<Value> = children(&field.field_type)
+        .into_iter()
+        .map(|child| mapped(child))
+        .collect();
+    let mut value = json!({"field-id": field.id, "names": [field.name]});
+    if !children.is_empty() {
+        value["fields"] = Value::Array(children);
+    }
+    value
+}
