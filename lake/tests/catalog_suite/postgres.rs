@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::changes::check_changes;
 use crate::support::{append, catalog, count, create, open};
 use inshore_lake::config::CatalogKind;
 use inshore_lake::{Error, TableName};
@@ -124,7 +125,7 @@ async fn start(dir: &Path) -> Option<Postgres> {
     Some(server)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_catalog_works_like_any_other() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("server");
@@ -161,6 +162,7 @@ async fn a_postgres_catalog_works_like_any_other() {
     append(&writer, "ü %41", "t 1", 1).await;
     let table = other.load(&name).await.unwrap().unwrap();
     assert_eq!(count(&table).await, 10);
+    check_changes(&other).await;
 
     let mut wrong = config;
     let uri = uri.replace(ENCODED, "wrongsecret");
