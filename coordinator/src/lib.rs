@@ -6,6 +6,7 @@
 //! - [`names`], [`versions`], [`scope`], [`metadata_columns`]: what a statement's names stand for.
 //! - [`ddl`]: statements that define schemas and tables.
 //! - [`describe`]: `DESCRIBE` and `SHOW CREATE TABLE`.
+//! - [`insert`]: adding rows.
 //! - [`result`]: the one schema a result has towards a client.
 //! - [`query`]: the life of a query, from planning to its last figures.
 //! - [`membership`]: which workers are live.
@@ -20,6 +21,7 @@ pub mod describe;
 pub mod error;
 mod explain;
 pub mod flight;
+pub mod insert;
 pub mod membership;
 pub mod metadata_columns;
 pub mod names;

@@ -26,6 +26,7 @@ use inshore_lake::name::TableName;
 use inshore_lake::table::IcebergTable;
 use parking_lot::Mutex;
 
+use crate::insert::{self, Insert};
 use crate::metadata_columns::{self, Metadata};
 use crate::names::{self, Mention};
 use crate::node::{Coordinator, Topology};
@@ -64,6 +65,11 @@ enum Body {
         plan: LogicalPlan,
         config: SessionConfig,
         analyze: Option<explain::Analyze>,
+    },
+    /// Rows to be added.
+    Insert {
+        insert: Box<Insert>,
+        config: SessionConfig,
     },
     /// A command that is done already.
     Done,
@@ -150,12 +156,12 @@ impl Session {
                     .await?;
                 match plan {
                     LogicalPlan::Statement(_) => return Ok(Arc::new(Schema::empty())),
-                    plan => Self::body_of(plan, config),
+                    plan => self.body_of(plan, config)?,
                 }
             }
             Kind::ShowCreate(parts) => {
                 let plan = self.show_create(&parts, &mentions, config.clone()).await?;
-                Self::body_of(plan, config)
+                self.body_of(plan, config)?
             }
             Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
             _ => return Ok(Arc::new(Schema::empty())),
@@ -188,13 +194,13 @@ impl Session {
                         self.apply(command)?;
                         Ok(done())
                     }
-                    plan => Ok(Self::body_of(plan, config)),
+                    plan => self.body_of(plan, config),
                 }
             }
             Kind::ShowCreate(parts) => {
                 let config = self.settings.lock().clone();
                 let plan = self.show_create(&parts, &mentions, config.clone()).await?;
-                Ok(Self::body_of(plan, config))
+                self.body_of(plan, config)
             }
             Kind::Rewritten(sql) => Box::pin(self.plan_body(&sql)).await,
             Kind::Use(parts) => {
@@ -216,8 +222,8 @@ impl Session {
         }
     }
 
-    fn body_of(plan: LogicalPlan, config: SessionConfig) -> (ResultShape, Body) {
-        match plan {
+    fn body_of(&self, plan: LogicalPlan, config: SessionConfig) -> Result<(ResultShape, Body)> {
+        Ok(match plan {
             LogicalPlan::Explain(explain) if explain::is_ours(&explain) => (
                 ResultShape::of_arrow(&explain::schema()),
                 Body::Explain {
@@ -236,8 +242,19 @@ impl Session {
                     }),
                 },
             ),
+            LogicalPlan::Dml(dml) => {
+                let insert = Box::new(Insert::of(dml)?);
+                if self.tables.lock().contains_key(insert.name()) {
+                    return Err(Error::Unsupported(format!(
+                        "{} was opened by its files; rows can be added to a table of a catalog only",
+                        insert.name()
+                    )));
+                }
+                let shape = ResultShape::of_arrow(&insert::schema());
+                (shape, Body::Insert { insert, config })
+            }
             plan => (ResultShape::of(plan.schema()), Body::Plan { plan, config }),
-        }
+        })
     }
 
     /// Starts a planned statement.
@@ -283,6 +300,12 @@ impl Session {
                 let (plan, state) = self.physical_plan(&plan, config).await?;
                 let stream = execute_stream(Arc::clone(&plan), state.task_ctx())?;
                 Ok((plan, stream))
+            }
+            Body::Insert { insert, config } => {
+                let (plan, state) = self.physical_plan(&insert.input, config).await?;
+                let rows = execute_stream(Arc::clone(&plan), state.task_ctx())?;
+                let catalogs = Arc::clone(&self.node.options.catalogs);
+                Ok((plan, insert.run(catalogs, rows)))
             }
             Body::Explain {
                 plan,

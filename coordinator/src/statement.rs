@@ -126,6 +126,7 @@ pub fn classify(
             Kind::Rewritten(show("catalog_name", "schemata", &show_options))
         }
         SqlStatement::Query(_)
+        | SqlStatement::Insert(_)
         | SqlStatement::Explain { .. }
         | SqlStatement::ExplainTable { .. }
         | SqlStatement::Set(_)
@@ -135,8 +136,7 @@ pub fn classify(
         | SqlStatement::ShowVariable { .. }
         | SqlStatement::ShowFunctions { .. }
         | SqlStatement::ShowCreate { .. } => Kind::Plan(Statement::Statement(sql)),
-        SqlStatement::Insert(_)
-        | SqlStatement::Update { .. }
+        SqlStatement::Update { .. }
         | SqlStatement::Delete(_)
         | SqlStatement::Merge { .. }
         | SqlStatement::Truncate { .. } => return unsupported("changing rows"),
@@ -259,7 +259,7 @@ mod tests {
     fn what_is_not_supported_is_named() {
         let kind = |sql: &str| classify(parse(sql).unwrap().statement, None, &[]);
         assert!(
-            kind("insert into t values (1)")
+            kind("delete from t where a = 1")
                 .unwrap_err()
                 .to_string()
                 .contains("changing rows")

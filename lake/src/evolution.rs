@@ -4,13 +4,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use iceberg::TableUpdate;
 use iceberg::spec::{
     FormatVersion, ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema,
     StructType, TableMetadata, Type,
 };
+use iceberg::table::Table;
 use serde_json::{Value, json};
 
+use crate::catalog::Change;
 use crate::{Error, Result};
 
 /// The name mapping, which has to know new names (specification, "Column Projection").
@@ -80,17 +83,22 @@ pub enum Place {
     After(String),
 }
 
-/// The updates that make the changes, one after another.
-///
-/// # Errors
-/// [`Error::NotFound`] and [`Error::Exists`] name the column; [`Error::Conflict`] says why the
-/// table cannot be changed so.
-pub fn updates(metadata: &TableMetadata, alterations: &[Alteration]) -> Result<Vec<TableUpdate>> {
-    let mut draft = Draft::of(metadata);
-    for alteration in alterations {
-        draft.apply(alteration)?;
+/// Changes of a definition, made one after another and all at once.
+#[derive(Clone, Debug)]
+pub struct Alterations(pub Vec<Alteration>);
+
+#[async_trait]
+impl Change for Alterations {
+    /// # Errors
+    /// [`Error::NotFound`] and [`Error::Exists`] name the column; [`Error::Conflict`] says why the
+    /// table cannot be changed so.
+    async fn updates(&self, table: &Table) -> Result<Vec<TableUpdate>> {
+        let mut draft = Draft::of(table.metadata());
+        for alteration in &self.0 {
+            draft.apply(alteration)?;
+        }
+        draft.finish()
     }
-    draft.finish()
 }
 
 /// A table's definition on the way.

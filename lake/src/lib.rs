@@ -15,6 +15,7 @@
 //! - [`deletes`]: rows that are deleted from them.
 //! - [`formats`]: reading one file of any format in the order of its rows.
 //! - [`codec`]: sending a scan to a worker.
+//! - [`write`](mod@write): adding rows.
 //! - [`sql_types`]: SQL type names as Iceberg understands them.
 //! - [`error`]: the crate's error.
 
@@ -35,6 +36,7 @@ pub mod sql_types;
 pub mod store;
 pub mod table;
 pub mod version;
+pub mod write;
 
 pub use error::{Error, Result};
 pub use name::TableName;

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, SecondsFormat};
-use iceberg::spec::{Schema, Snapshot, SnapshotRef, SnapshotReference, TableMetadata};
+use iceberg::spec::{
+    Schema, Snapshot, SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata,
+};
 use serde::Deserialize;
 
 use crate::catalog::suggest;
@@ -30,6 +32,16 @@ pub enum TableVersion {
 struct Refs {
     #[serde(default)]
     refs: HashMap<String, SnapshotReference>,
+}
+
+/// How long the snapshots of a branch are kept; none when there is no such branch.
+pub(crate) fn branch_retention(
+    metadata: &TableMetadata,
+    branch: &str,
+) -> Option<SnapshotRetention> {
+    let value = serde_json::to_value(metadata).ok()?;
+    let mut refs = Refs::deserialize(value).ok()?.refs;
+    refs.remove(branch).map(|reference| reference.retention)
 }
 
 impl TableVersion {

@@ -1,7 +1,8 @@
 //! Carrying definitions out in the catalogs.
 
+use inshore_lake::TableName;
 use inshore_lake::catalog::Catalogs;
-use inshore_lake::{TableName, evolution};
+use inshore_lake::evolution::Alterations;
 
 use super::Definition;
 use crate::{Error, Result};
@@ -50,8 +51,8 @@ pub async fn run(
             alterations,
         } => {
             let name = table_name(catalogs, defaults, &name);
-            let updates = |metadata: &_| evolution::updates(metadata, &alterations);
-            if catalogs.change_table(&name, &updates).await?.is_none() && !if_exists {
+            let change = Alterations(alterations);
+            if catalogs.change_table(&name, &change).await?.is_none() && !if_exists {
                 return Err(catalogs.not_found(&name).await.into());
             }
             Ok(())

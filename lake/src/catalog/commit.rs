@@ -7,8 +7,10 @@
 //!    +--------------------------- wait, a few times ----------------+
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use iceberg::TableUpdate;
 use iceberg::spec::{MetadataLog, TableMetadata, TableMetadataRef};
 use iceberg::table::Table;
@@ -32,21 +34,52 @@ const CALLS_PER_ATTEMPT: u32 = 3;
 /// Property that lets commits remove metadata files that fell out of the metadata log.
 const DELETE_AFTER_COMMIT: &str = "write.metadata.delete-after-commit.enabled";
 
-/// Works out the updates for a table as it is now; called again when another writer was quicker.
-/// None means that nothing has to change.
-pub type Updates<'a> = dyn Fn(&TableMetadata) -> Result<Vec<TableUpdate>> + Send + Sync + 'a;
+/// A change of a table.
+#[async_trait]
+pub trait Change: Send + Sync {
+    /// Works out the updates for the table as it is now; called again when another writer was
+    /// quicker. None means that nothing has to change.
+    ///
+    /// # Errors
+    /// Why the table cannot be changed so, or what could not be written.
+    async fn updates(&self, table: &Table) -> Result<Vec<TableUpdate>>;
+
+    /// The files that the change wrote and that nothing refers to, after it was `committed` or
+    /// given up.
+    fn unused(&self, _committed: bool) -> Vec<String> {
+        vec![]
+    }
+}
 
 impl Catalogs {
     /// Changes a table; gives it as it is afterwards, or none when there is no such table.
     ///
     /// # Errors
-    /// What `updates` gives; [`Error::Conflict`] when other writers were quicker every time, or the
+    /// What `change` gives; [`Error::Conflict`] when other writers were quicker every time, or the
     /// updates do not fit the table; [`Error::Refused`] for catalogs that cannot, and for tables whose
     /// metadata holds what would be lost; [`Error::CommitUnknown`] when the answer was lost.
     pub async fn change_table(
         &self,
         name: &TableName,
-        updates: &Updates<'_>,
+        change: &dyn Change,
+    ) -> Result<Option<Table>> {
+        let changed = self.change_until_done(name, change).await;
+        let unused = match &changed {
+            // What may be committed must stay.
+            Err(Error::CommitUnknown { .. }) => return changed,
+            Ok(Some(_)) => change.unused(true),
+            Ok(None) | Err(_) => change.unused(false),
+        };
+        for location in unused {
+            files::remove(&self.shared.file_io, &location).await;
+        }
+        changed
+    }
+
+    async fn change_until_done(
+        &self,
+        name: &TableName,
+        change: &dyn Change,
     ) -> Result<Option<Table>> {
         if !self.contains(&name.catalog) {
             return Ok(None);
@@ -54,7 +87,7 @@ impl Catalogs {
         let backend = self.backend(&name.catalog).await?;
         let mut attempt = 0;
         loop {
-            let once = self.try_change(backend, name, updates);
+            let once = self.try_change(backend, name, change);
             let deadline = self.shared.call_deadline * CALLS_PER_ATTEMPT;
             let Ok(outcome) = tokio::time::timeout(deadline, once).await else {
                 return Err(Error::CommitUnknown {
@@ -83,19 +116,20 @@ impl Catalogs {
         &self,
         backend: &dyn Backend,
         name: &TableName,
-        updates: &Updates<'_>,
+        change: &dyn Change,
     ) -> Result<Attempt> {
         let shared = &self.shared;
         let Some(from) = backend.pointer(name).await? else {
             return Ok(Attempt::Missing);
         };
         let base = metadata::read_exactly(&shared.stores, &from).await?;
-        let updates = updates(&base)?;
         let table = |metadata: TableMetadataRef, location: &str| {
             metadata::table(name.to_ident()?, metadata, Some(location), &shared.file_io)
         };
+        let before = table(Arc::clone(&base), &from)?;
+        let updates = change.updates(&before).await?;
         if updates.is_empty() {
-            return Ok(Attempt::Done(table(base, &from)?));
+            return Ok(Attempt::Done(before));
         }
         let built = built(name, &base, &from, updates)?;
         let number = files::number_of(&from) + 1;

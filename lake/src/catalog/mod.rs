@@ -43,7 +43,7 @@ use crate::store::{LakeStorageFactory, Stores};
 use crate::{Error, Result, TableName};
 
 pub use self::backend::Writer;
-pub use self::commit::Updates;
+pub use self::commit::Change;
 pub use self::embedded::embedded_config;
 pub use self::location::open_location;
 pub use self::repair::COLUMN_TYPE_PROPERTY;
