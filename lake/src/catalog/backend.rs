@@ -11,7 +11,7 @@ use iceberg::{Catalog, ErrorKind, NamespaceIdent, TableCreation};
 
 use super::metadata::MetadataCache;
 use crate::store::Stores;
-use crate::{Result, TableName};
+use crate::{Error, Result, TableName};
 
 /// A catalog as iceberg-rust's writers want it.
 pub type Writer = Arc<dyn Catalog>;
@@ -53,18 +53,27 @@ pub(super) trait Backend: Send + Sync {
     /// Removes an empty namespace; false when there is none.
     async fn drop_namespace(&self, namespace: &str) -> Result<bool>;
 
-    /// Makes a table without rows in a namespace that exists; none when there is one of that name.
-    async fn create_table(
-        &self,
-        name: &TableName,
-        creation: TableCreation,
-    ) -> Result<Option<Table>>;
+    /// Makes a table without rows, in catalogs that write the metadata themselves; none when there
+    /// is one of that name.
+    async fn create_table(&self, name: &TableName, _: TableCreation) -> Result<Option<Table>> {
+        Err(Error::Internal(format!(
+            "the catalog does not make {name} itself"
+        )))
+    }
 
     /// Takes a table out of the catalog, and leaves its files; false when there is none.
     async fn drop_table(&self, name: &TableName) -> Result<bool>;
 
     /// Gives a table another name in the same catalog; false when there is none.
     async fn rename_table(&self, from: &TableName, to: &TableName) -> Result<bool>;
+
+    /// Where the files of a new table go, if the statement does not say; none for catalogs that
+    /// write the metadata of new tables themselves.
+    fn new_location(&self, name: &TableName) -> Result<Option<String>>;
+
+    /// Enters a table whose metadata we wrote; false when there is one of that name. After an error
+    /// it may have happened.
+    async fn enter(&self, name: &TableName, metadata: &str) -> Result<bool>;
 
     /// Where the metadata of a table lies; none when there is no such table.
     async fn pointer(&self, name: &TableName) -> Result<Option<String>>;

@@ -1,9 +1,13 @@
 //! Changing what a catalog holds: namespaces, and tables without rows.
 
-use iceberg::TableCreation;
+use async_trait::async_trait;
+use iceberg::spec::TableMetadataBuilder;
 use iceberg::table::Table;
+use iceberg::{TableCreation, TableUpdate};
 
-use super::{CALLS_PER_LISTING, Catalogs};
+use super::backend::Backend;
+use super::commit::{Change, built};
+use super::{CALLS_PER_LISTING, Catalogs, files, metadata};
 use crate::{Error, Result, TableName};
 
 impl Catalogs {
@@ -35,13 +39,127 @@ impl Catalogs {
     /// the catalog chooses one.
     ///
     /// # Errors
-    /// As [`Catalogs::tables`]; [`Error::Conflict`] for a definition that is no table's;
-    /// [`Error::OutsideLakes`] for a location that no lake covers.
+    /// As [`Catalogs::stage_table`].
     pub async fn create_table(
         &self,
         name: &TableName,
         creation: TableCreation,
     ) -> Result<Option<Table>> {
+        let backend = self.check_new(name).await?;
+        if backend.new_location(name)?.is_none() {
+            let call = backend.create_table(name, creation);
+            return self.within(&name.catalog, CALLS_PER_LISTING, call).await;
+        }
+        match self.stage_table(name, creation).await? {
+            Some(staged) => self.create_staged(name, &staged, &NoChange).await,
+            None => Ok(None),
+        }
+    }
+
+    /// A table that is not there yet, so that its first rows can be written; none when there is one
+    /// of that name already.
+    ///
+    /// # Errors
+    /// As [`Catalogs::tables`]; [`Error::Conflict`] for a definition that is no table's,
+    /// [`Error::Refused`] for catalogs that cannot make a table together with its rows.
+    pub async fn stage_table(
+        &self,
+        name: &TableName,
+        mut creation: TableCreation,
+    ) -> Result<Option<Table>> {
+        let backend = self.check_new(name).await?;
+        let Some(location) = backend.new_location(name)? else {
+            return Err(Error::Refused(format!(
+                "catalog {} cannot make a table together with its rows yet: make it first, then \
+                 insert",
+                name.catalog
+            )));
+        };
+        let found = async { backend.pointer(name).await };
+        if self.within(&name.catalog, 1, found).await?.is_some() {
+            return Ok(None);
+        }
+        creation.location.get_or_insert(location);
+        let invalid = |error: iceberg::Error| Error::Conflict(error.message().to_owned());
+        let metadata = TableMetadataBuilder::from_table_creation(creation)
+            .and_then(TableMetadataBuilder::build)
+            .map_err(invalid)?
+            .metadata;
+        let file_io = &self.shared.file_io;
+        metadata::table(name.to_ident()?, metadata.into(), None, file_io).map(Some)
+    }
+
+    /// Makes a staged table together with a change, at once; none when another one of that name was
+    /// made meanwhile.
+    ///
+    /// # Errors
+    /// What `change` gives; [`Error::OutsideLakes`] for a location that no lake covers;
+    /// [`Error::CommitUnknown`] when the catalog's answer was lost.
+    pub async fn create_staged(
+        &self,
+        name: &TableName,
+        staged: &Table,
+        change: &dyn Change,
+    ) -> Result<Option<Table>> {
+        let made = self.enter_staged(name, staged, change).await;
+        let unused = match &made {
+            Err(Error::CommitUnknown { .. }) => return made,
+            Ok(Some(_)) => change.unused(true),
+            Ok(None) | Err(_) => change.unused(false),
+        };
+        for location in unused {
+            files::remove(&self.shared.file_io, &location).await;
+        }
+        made
+    }
+
+    async fn enter_staged(
+        &self,
+        name: &TableName,
+        staged: &Table,
+        change: &dyn Change,
+    ) -> Result<Option<Table>> {
+        let file_io = &self.shared.file_io;
+        let updates = change.updates(staged).await?;
+        let metadata = built(name, staged.metadata(), None, updates)?.metadata;
+        let location = files::write(file_io, &metadata, 0).await?;
+        let backend = self.backend(&name.catalog).await?;
+        let deadline = self.shared.call_deadline;
+        let entered = tokio::time::timeout(deadline, backend.enter(name, &location)).await;
+        let error = match entered {
+            Ok(Ok(true)) => {
+                let ident = name.to_ident()?;
+                return metadata::table(ident, metadata.into(), Some(&location), file_io).map(Some);
+            }
+            Ok(Ok(false)) => {
+                files::remove(file_io, &location).await;
+                return Ok(None);
+            }
+            Ok(Err(error)) => error,
+            Err(_) => Error::Unavailable {
+                service: format!("catalog {}", name.catalog),
+                why: format!("no answer within {} s", deadline.as_secs_f32()),
+            },
+        };
+        // An answer that was lost: the catalog knows whether the table was entered.
+        match backend.pointer(name).await {
+            Ok(Some(found)) if found == location => {
+                let ident = name.to_ident()?;
+                metadata::table(ident, metadata.into(), Some(&location), file_io).map(Some)
+            }
+            Ok(Some(_)) => {
+                files::remove(file_io, &location).await;
+                Err(error)
+            }
+            Ok(None) | Err(_) => Err(Error::CommitUnknown {
+                table: name.to_string(),
+                why: error.to_string(),
+            }),
+        }
+    }
+
+    /// The catalog of a new table, whose namespace has to be there.
+    async fn check_new(&self, name: &TableName) -> Result<&dyn Backend> {
         if name.table.is_empty() {
             return Err(Error::Conflict("a table needs a name".to_owned()));
         }
@@ -49,13 +167,7 @@ impl Catalogs {
         if !namespaces.contains(&name.namespace) {
             return Err(self.no_namespace(&name.catalog, &name.namespace).await);
         }
-        let call = async {
-            self.backend(&name.catalog)
-                .await?
-                .create_table(name, creation)
-                .await
-        };
-        self.within(&name.catalog, CALLS_PER_LISTING, call).await
+        self.backend(&name.catalog).await
     }
 
     /// Takes a table out of its catalog, and leaves its files where they are; false when there is
@@ -90,6 +202,16 @@ impl Catalogs {
                 .await
         };
         self.within(&from.catalog, CALLS_PER_LISTING, call).await
+    }
+}
+
+/// Of a table that begins without rows.
+struct NoChange;
+
+#[async_trait]
+impl Change for NoChange {
+    async fn updates(&self, _: &Table) -> Result<Vec<TableUpdate>> {
+        Ok(vec![])
     }
 }
 

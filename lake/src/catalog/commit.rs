@@ -131,7 +131,7 @@ impl Catalogs {
         if updates.is_empty() {
             return Ok(Attempt::Done(before));
         }
-        let built = built(name, &base, &from, updates)?;
+        let built = built(name, &base, Some(&from), updates)?;
         let number = files::number_of(&from) + 1;
         let to = files::write(&shared.file_io, &built.metadata, number).await?;
         let swapped = match backend.swap(name, &from, &to).await {
@@ -191,15 +191,16 @@ enum Attempt {
     Late(Policy),
 }
 
-struct Built {
-    metadata: TableMetadata,
+pub(super) struct Built {
+    pub metadata: TableMetadata,
     expired: Vec<MetadataLog>,
 }
 
-fn built(
+/// The metadata after `updates`; `from` is where it was before.
+pub(super) fn built(
     name: &TableName,
     base: &TableMetadata,
-    from: &str,
+    from: Option<&str>,
     updates: Vec<TableUpdate>,
 ) -> Result<Built> {
     let refused = |error: iceberg::Error| {
@@ -208,7 +209,7 @@ fn built(
             error.message()
         ))
     };
-    let mut builder = base.clone().into_builder(Some(from.to_owned()));
+    let mut builder = base.clone().into_builder(from.map(str::to_owned));
     for update in updates {
         builder = update.apply(builder).map_err(refused)?;
     }

@@ -17,18 +17,10 @@ const COMPRESSION: &str = "write.metadata.compression-codec";
 /// Property with the folder of metadata files, where it is not the table's own `metadata`.
 const FOLDER: &str = "write.metadata.path";
 
-/// Writes the first metadata file of a table; gives its location.
-///
-/// # Errors
-/// [`Error::Store`], [`Error::OutsideLakes`] or [`Error::Unavailable`] when it cannot be written.
-pub(super) async fn write_first(file_io: &FileIO, metadata: &TableMetadata) -> Result<String> {
-    write(file_io, metadata, 0).await
-}
-
 /// Writes a metadata file; `number` is its place in the table's history.
 ///
 /// # Errors
-/// As [`write_first`].
+/// [`Error::Store`], [`Error::OutsideLakes`] or [`Error::Unavailable`] when it cannot be written.
 pub(super) async fn write(
     file_io: &FileIO,
     metadata: &TableMetadata,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use iceberg::memory::{MEMORY_CATALOG_WAREHOUSE, MemoryCatalogBuilder};
 use iceberg::table::Table;
-use iceberg::{CatalogBuilder, ErrorKind, NamespaceIdent, TableCreation};
+use iceberg::{CatalogBuilder, ErrorKind, NamespaceIdent};
 use tokio::sync::RwLock;
 
 use super::backend::{Backend, Shared, Writer, unless, walk_namespaces};
@@ -19,6 +19,8 @@ pub(super) struct MemoryBackend {
     service: Service,
     shared: Arc<Shared>,
     catalog: Writer,
+    /// Where new tables go; without a slash at its end.
+    warehouse: String,
     /// Held while a table is out of the catalog for a moment.
     swaps: RwLock<()>,
 }
@@ -39,7 +41,7 @@ impl MemoryBackend {
             .with_storage_factory(Arc::new(factory))
             .load(
                 key,
-                HashMap::from([(MEMORY_CATALOG_WAREHOUSE.to_owned(), warehouse)]),
+                HashMap::from([(MEMORY_CATALOG_WAREHOUSE.to_owned(), warehouse.clone())]),
             )
             .await
             .map_err(|error| service.misconfigured(error.message()))?;
@@ -47,6 +49,7 @@ impl MemoryBackend {
             service,
             shared,
             catalog: Arc::new(catalog),
+            warehouse,
             swaps: RwLock::default(),
         })
     }
@@ -126,18 +129,22 @@ impl Backend for MemoryBackend {
         Ok(dropped.map_err(|error| self.failed(&error))?.is_some())
     }
 
-    async fn create_table(
-        &self,
-        name: &TableName,
-        creation: TableCreation,
-    ) -> Result<Option<Table>> {
-        let namespace = namespace_ident(&name.namespace)?;
-        let made = self.catalog.create_table(&namespace, creation).await;
+    fn new_location(&self, name: &TableName) -> Result<Option<String>> {
+        let namespace = name.namespace.replace('.', "/");
+        Ok(Some(format!(
+            "{}/{namespace}/{}",
+            self.warehouse, name.table
+        )))
+    }
+
+    async fn enter(&self, name: &TableName, metadata: &str) -> Result<bool> {
+        let ident = name.to_ident()?;
+        let made = self
+            .catalog
+            .register_table(&ident, metadata.to_owned())
+            .await;
         let made = unless(made, &[ErrorKind::TableAlreadyExists]);
-        match made.map_err(|error| self.failed(&error))? {
-            Some(_) => self.load(name).await,
-            None => Ok(None),
-        }
+        Ok(made.map_err(|error| self.failed(&error))?.is_some())
     }
 
     async fn drop_table(&self, name: &TableName) -> Result<bool> {

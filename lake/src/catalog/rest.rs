@@ -248,6 +248,14 @@ impl Backend for RestBackend {
         Ok(renamed.map_err(|error| self.failed(&error))?.is_some())
     }
 
+    fn new_location(&self, _: &TableName) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn enter(&self, _: &TableName, _: &str) -> Result<bool> {
+        Err(self.no_commits())
+    }
+
     async fn pointer(&self, _: &TableName) -> Result<Option<String>> {
         Err(self.no_commits())
     }

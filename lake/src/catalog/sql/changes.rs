@@ -3,10 +3,6 @@
 //! Namespaces are entered as PyIceberg enters them: by a property `exists`. iceberg-catalog-sql is
 //! not used for it, since it ignores errors of its transactions' commits.
 
-use iceberg::TableCreation;
-use iceberg::spec::TableMetadataBuilder;
-use iceberg::table::Table;
-
 use super::{IS_TABLE, SqlBackend};
 use crate::catalog::backend::Backend;
 use crate::catalog::files;
@@ -64,48 +60,7 @@ impl SqlBackend {
         }
     }
 
-    /// The metadata file is written first and then entered. One that was written for nothing is
-    /// removed.
-    pub(super) async fn insert_table(
-        &self,
-        name: &TableName,
-        mut creation: TableCreation,
-    ) -> Result<Option<Table>> {
-        if self.load(name).await?.is_some() {
-            return Ok(None);
-        }
-        if creation.location.is_none() {
-            creation.location = Some(self.default_location(name)?);
-        }
-        let invalid = |error: iceberg::Error| Error::Conflict(error.message().to_owned());
-        let metadata = TableMetadataBuilder::from_table_creation(creation)
-            .and_then(TableMetadataBuilder::build)
-            .map_err(invalid)?
-            .metadata;
-        let location = files::write_first(&self.shared.file_io, &metadata).await?;
-        let statement = "INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, \
-                         metadata_location, previous_metadata_location, iceberg_type) \
-                         VALUES ($1, $2, $3, $4, NULL, 'TABLE')";
-        let arguments = [&*self.name, &*name.namespace, &*name.table, &*location];
-        match self.change(statement, &arguments).await {
-            Ok(Some(_)) => self.load(name).await,
-            Ok(None) => {
-                files::remove(&self.shared.file_io, &location).await;
-                Ok(None)
-            }
-            // An answer that was lost: the catalog knows whether the table was entered.
-            Err(error) => match self.location(name).await {
-                Ok(Some(found)) if found == location => self.load(name).await,
-                Ok(_) => {
-                    files::remove(&self.shared.file_io, &location).await;
-                    Err(error)
-                }
-                Err(_) => Err(error),
-            },
-        }
-    }
-
-    fn default_location(&self, name: &TableName) -> Result<String> {
+    pub(super) fn default_location(&self, name: &TableName) -> Result<String> {
         let warehouse = self.warehouse.as_deref().ok_or_else(|| {
             self.service.misconfigured(
                 "it has no warehouse for new tables: configure one, or name a LOCATION",
@@ -113,6 +68,14 @@ impl SqlBackend {
         })?;
         let namespace = name.namespace.replace('.', "/");
         Ok(format!("{warehouse}/{namespace}/{}", name.table))
+    }
+
+    pub(super) async fn insert_table(&self, name: &TableName, metadata: &str) -> Result<bool> {
+        let statement = "INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, \
+                         metadata_location, previous_metadata_location, iceberg_type) \
+                         VALUES ($1, $2, $3, $4, NULL, 'TABLE')";
+        let arguments = [&*self.name, &*name.namespace, &*name.table, metadata];
+        Ok(self.change(statement, &arguments).await?.is_some())
     }
 
     pub(super) async fn delete_table(&self, name: &TableName) -> Result<bool> {

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use iceberg::CatalogBuilder;
 use iceberg::table::Table;
-use iceberg::{CatalogBuilder, TableCreation};
 use iceberg_catalog_sql::{
     SQL_CATALOG_PROP_BIND_STYLE, SQL_CATALOG_PROP_URI, SQL_CATALOG_PROP_WAREHOUSE, SqlBindStyle,
     SqlCatalogBuilder,
@@ -275,12 +275,12 @@ impl Backend for SqlBackend {
         self.delete_namespace(namespace).await
     }
 
-    async fn create_table(
-        &self,
-        name: &TableName,
-        creation: TableCreation,
-    ) -> Result<Option<Table>> {
-        self.insert_table(name, creation).await
+    fn new_location(&self, name: &TableName) -> Result<Option<String>> {
+        self.default_location(name).map(Some)
+    }
+
+    async fn enter(&self, name: &TableName, metadata: &str) -> Result<bool> {
+        self.insert_table(name, metadata).await
     }
 
     async fn drop_table(&self, name: &TableName) -> Result<bool> {
