@@ -1,4 +1,5 @@
-//! `INSERT INTO`: the rows of a query become data files of a table, and one commit.
+//! `INSERT INTO` and `CREATE TABLE ... AS`: the rows of a query become data files of a table, and
+//! one commit.
 //!
 //! The query runs where queries run; its rows are written by the coordinator.
 
@@ -13,18 +14,31 @@ use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt;
+use iceberg::TableCreation;
 use iceberg::table::Table;
 use inshore_lake::TableName;
 use inshore_lake::catalog::Catalogs;
 use inshore_lake::table::IcebergTable;
 use inshore_lake::write::{Append, TableWriter};
 
+use crate::ddl::NewTableAs;
 use crate::{Error, Result};
+
+/// Where rows go.
+enum Target {
+    /// A table that is there.
+    Table(Table),
+    /// A table that is made with them.
+    New {
+        creation: Box<TableCreation>,
+        if_not_exists: bool,
+    },
+}
 
 /// Rows to be added to a table.
 pub struct Insert {
     name: TableName,
-    table: Table,
+    target: Target,
     /// Gives the rows, with all columns of the table in their order.
     pub input: LogicalPlan,
 }
@@ -56,8 +70,23 @@ impl Insert {
         };
         Ok(Self {
             name: target.name().clone(),
-            table: target.table().clone(),
+            target: Target::Table(target.table().clone()),
             input: Arc::unwrap_or_clone(dml.input),
+        })
+    }
+
+    /// A table of the rows of `input`.
+    ///
+    /// # Errors
+    /// As [`NewTableAs::creation`].
+    pub fn into_new(name: TableName, table: &NewTableAs, input: LogicalPlan) -> Result<Self> {
+        Ok(Self {
+            name,
+            target: Target::New {
+                creation: Box::new(table.creation(input.schema().as_arrow())?),
+                if_not_exists: table.if_not_exists,
+            },
+            input,
         })
     }
 
@@ -88,24 +117,42 @@ impl Insert {
         catalogs: Arc<Catalogs>,
         mut rows: SendableRecordBatchStream,
     ) -> DfResult<u64> {
+        let (table, is_new) = match self.target {
+            Target::Table(table) => (table, false),
+            Target::New {
+                creation,
+                if_not_exists,
+            } => match catalogs.stage_table(&self.name, *creation).await? {
+                Some(staged) => (staged, true),
+                None if if_not_exists => return Ok(0),
+                None => return Err(exists(&self.name).into()),
+            },
+        };
         let name = self.name.to_string();
-        let mut writer = TableWriter::new(&name, &self.table).await?;
+        let mut writer = TableWriter::new(&name, &table).await?;
         while let Some(batch) = rows.try_next().await? {
             writer.write(&batch).await?;
         }
         let (files, count, written) = writer.finish().await?;
-        let spec_id = self.table.metadata().default_partition_spec_id();
+        let spec_id = table.metadata().default_partition_spec_id();
         let append = Append::new(&name, spec_id, files);
         // A commit that has begun goes on to its end, whoever waits for it.
         let commit = tokio::spawn(async move {
-            match catalogs.change_table(&self.name, &append).await {
+            let done = match is_new {
+                true => catalogs.create_staged(&self.name, &table, &append).await,
+                false => catalogs.change_table(&self.name, &append).await,
+            };
+            match done {
                 Ok(Some(_)) => {
                     written.keep();
                     Ok(())
                 }
                 Ok(None) => {
                     written.remove().await;
-                    Err(catalogs.not_found(&self.name).await)
+                    Err(match is_new {
+                        true => exists(&self.name),
+                        false => catalogs.not_found(&self.name).await,
+                    })
                 }
                 // They may belong to the table.
                 Err(error @ inshore_lake::Error::CommitUnknown { .. }) => {
@@ -127,4 +174,8 @@ impl Insert {
         }
         Ok(count)
     }
+}
+
+fn exists(name: &TableName) -> inshore_lake::Error {
+    inshore_lake::Error::Exists(format!("table {name} exists already"))
 }

@@ -20,12 +20,14 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::CreateExternalTable;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use inshore_lake::catalog::{MakeProvider, Reference, StatementCatalogs, open_location};
 use inshore_lake::metadata_tables;
 use inshore_lake::name::TableName;
 use inshore_lake::table::IcebergTable;
 use parking_lot::Mutex;
 
+use crate::ddl::NewTableAs;
 use crate::insert::{self, Insert};
 use crate::metadata_columns::{self, Metadata};
 use crate::names::{self, Mention};
@@ -164,6 +166,7 @@ impl Session {
                 self.body_of(plan, config)?
             }
             Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
+            Kind::CreateTableAs(_) => return Ok(insert::schema()),
             _ => return Ok(Arc::new(Schema::empty())),
         };
         Ok(Arc::clone(shape.schema()))
@@ -203,6 +206,13 @@ impl Session {
                 self.body_of(plan, config)
             }
             Kind::Rewritten(sql) => Box::pin(self.plan_body(&sql)).await,
+            Kind::CreateTableAs(table) => {
+                let config = self.settings.lock().clone();
+                let insert = self.create_table_as(&table, &mentions, config.clone());
+                let insert = Box::new(insert.await?);
+                let shape = ResultShape::of_arrow(&insert::schema());
+                Ok((shape, Body::Insert { insert, config }))
+            }
             Kind::Use(parts) => {
                 self.use_schema(&parts).await?;
                 Ok(done())
@@ -220,6 +230,20 @@ impl Session {
                 Ok(done())
             }
         }
+    }
+
+    async fn create_table_as(
+        &self,
+        table: &NewTableAs,
+        mentions: &[Mention],
+        config: SessionConfig,
+    ) -> Result<Insert> {
+        let catalogs = &self.node.options.catalogs;
+        let name = ddl::table_name(catalogs, &self.defaults(), &table.name);
+        let query = SqlStatement::Query(table.query.clone());
+        let query = datafusion::sql::parser::Statement::Statement(Box::new(query));
+        let plan = self.logical_plan(query, mentions, config).await?;
+        Insert::into_new(name, table, plan)
     }
 
     fn body_of(&self, plan: LogicalPlan, config: SessionConfig) -> Result<(ResultShape, Body)> {

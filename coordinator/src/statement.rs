@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 
-use crate::ddl::{self, Definition, partitions};
+use crate::ddl::{self, Definition, NewTableAs, partitions};
 use crate::versions::{self, Clause};
 use crate::{Error, Result};
 
@@ -29,6 +29,8 @@ pub enum Kind {
     Use(Vec<String>),
     /// Open a table by its files for this session.
     CreateExternalTable(Box<CreateExternalTable>),
+    /// Make a table of a query's rows.
+    CreateTableAs(Box<NewTableAs>),
     /// Define a schema or a table.
     Define(Definition),
     /// Drop tables of this session or of a catalog.
@@ -95,7 +97,17 @@ pub fn classify(
         Statement::Explain(_) | Statement::Reset(_) => return Ok(Kind::Plan(statement)),
         Statement::Statement(sql) => sql,
     };
-    let sql = match ddl::of(*sql, partitions)? {
+    let sql = match *sql {
+        SqlStatement::CreateTable(create) if create.query.is_some() => {
+            let partitions = partitions.map(<[Expr]>::to_vec);
+            return match NewTableAs::of(create, partitions)? {
+                Some(table) => Ok(Kind::CreateTableAs(Box::new(table))),
+                None => Err(Error::Sql("the table has no query".to_owned())),
+            };
+        }
+        other => other,
+    };
+    let sql = match ddl::of(sql, partitions)? {
         Ok(definition) => return Ok(Kind::Define(definition)),
         Err(sql) => sql,
     };

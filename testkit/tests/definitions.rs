@@ -227,7 +227,6 @@ async fn what_a_table_cannot_be_is_refused_before_anything_is_made() {
             "CREATE TABLE s.t (a timestamp(9))",
             &["'format-version' = '3'"],
         ),
-        ("CREATE TABLE s.t AS SELECT 1 AS a", &["not supported yet"]),
         (
             "CREATE OR REPLACE TABLE s.t (a int)",
             &["not supported yet"],

@@ -224,3 +224,107 @@ async fn writers_at_once_add_every_row_once() {
     assert_eq!(files(&lake, "s/t", ".avro").len(), 96);
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_made_with_its_rows_or_not_at_all() {
+    let lake = Lake::new().await.unwrap();
+    let query = "SELECT value AS id, value % 5 AS k FROM generate_series(1, 9000) AS s(value)";
+    lake.create_table("s", "source", query, 3).await.unwrap();
+    let cluster = Cluster::start(&lake, 2).await.unwrap();
+    let made = "CREATE TABLE s.t PARTITIONED BY (bucket(3, id)) TBLPROPERTIES ('owner' = 'me') AS \
+                SELECT k, min(id) AS id, CAST(count(*) AS smallint) AS n, array_agg(id) AS ids, \
+                named_struct('a', k, 'b', 'x') AS pair, CAST(sum(id) AS decimal(20, 1)) AS total, \
+                TIMESTAMP '2024-01-01 00:00:00' AS at FROM s.source GROUP BY k";
+    assert_eq!(cluster.rows(made).await.unwrap(), ["5"]);
+    let rows = "SELECT k, id, n, cardinality(ids), pair, total, at FROM s.t ORDER BY k";
+    let expected: Vec<String> = (0..5)
+        .map(|k| {
+            let ids: Vec<i64> = (1..=9000).filter(|id| id % 5 == k).collect();
+            let (first, count, sum) = (ids[0], ids.len(), ids.iter().sum::<i64>());
+            format!("{k}|{first}|{count}|{count}|{{a: {k}, b: x}}|{sum}.0|2024-01-01T00:00:00")
+        })
+        .collect();
+    assert_eq!(cluster.rows(rows).await.unwrap(), expected);
+    assert_eq!(lake.rows_embedded(rows).await.unwrap(), expected);
+    let described = cluster.rows("DESCRIBE s.t").await.unwrap();
+    assert!(
+        described.contains(&"n|integer|YES".to_owned()),
+        "{described:?}"
+    );
+    fails(&cluster, made, &["lake.s.t exists already"]).await;
+    let again = made.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS");
+    assert_eq!(cluster.rows(&again).await.unwrap(), ["0"]);
+    let none = "CREATE TABLE s.none AS SELECT id FROM s.source WHERE id < 0";
+    assert_eq!(cluster.rows(none).await.unwrap(), ["0"]);
+    assert_eq!(
+        cluster.rows("SELECT count(*) FROM s.none").await.unwrap(),
+        ["0"]
+    );
+    assert_eq!(
+        cluster.rows("INSERT INTO s.none VALUES (1)").await.unwrap(),
+        ["1"]
+    );
+    for (sql, parts) in [
+        (
+            "CREATE TABLE s.bad AS SELECT id, 1 / (id - 9000) AS x FROM s.source",
+            &["ivide"][..],
+        ),
+        (
+            "CREATE TABLE s.bad AS SELECT NULL AS nothing",
+            &["column nothing has type Null"],
+        ),
+        (
+            "CREATE TABLE s.bad AS SELECT id AS a, k AS a FROM s.source",
+            &["a"],
+        ),
+        (
+            "CREATE TABLE s.bad AS SELECT * FROM s.nothing",
+            &["lake.s.nothing not found"],
+        ),
+        (
+            "CREATE TABLE nowhere.bad AS SELECT 1 AS a",
+            &["lake.nowhere not found"],
+        ),
+        (
+            "CREATE TABLE s.bad PARTITIONED BY (b) AS SELECT 1 AS a",
+            &["no column b"],
+        ),
+    ] {
+        fails(&cluster, sql, parts).await;
+    }
+    assert_eq!(files(&lake, "s/bad", ""), Vec::<PathBuf>::new());
+    fails(&cluster, "SELECT * FROM s.bad", &["lake.s.bad not found"]).await;
+
+    // Of several at once one makes the table, and the files of the others are gone.
+    let mut makers = tokio::task::JoinSet::new();
+    for maker in 0..4 {
+        let session = cluster.coordinator().session();
+        makers.spawn(async move {
+            use futures::TryStreamExt;
+            let sql = format!("CREATE TABLE s.one AS SELECT id, {maker} AS maker FROM s.source");
+            let execution = session.execute(&sql).await?;
+            execution.stream.try_collect::<Vec<_>>().await?;
+            Ok::<_, inshore_coordinator::Error>(())
+        });
+    }
+    let mut winners = 0;
+    while let Some(done) = makers.join_next().await {
+        match done.unwrap() {
+            Ok(()) => winners += 1,
+            Err(error) => assert!(error.to_string().contains("exists already"), "{error}"),
+        }
+    }
+    assert_eq!(winners, 1);
+    let one = "SELECT count(*), count(DISTINCT maker) FROM s.one";
+    assert_eq!(cluster.rows(one).await.unwrap(), ["9000|1"]);
+    let listed = cluster
+        .rows("SELECT count(*) FROM s.\"one$files\"")
+        .await
+        .unwrap();
+    assert_eq!(
+        files(&lake, "s/one", ".parquet").len().to_string(),
+        listed[0]
+    );
+    assert_eq!(files(&lake, "s/one", ".metadata.json").len(), 1);
+    cluster.stop().await;
+}

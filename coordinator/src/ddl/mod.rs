@@ -6,6 +6,7 @@
 //! ```
 
 mod alter;
+mod arrow_types;
 pub mod partitions;
 mod run;
 mod table;
@@ -17,8 +18,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 use inshore_lake::evolution::Alteration;
 
-pub use self::run::{drop_table, run};
-pub use self::table::NewTable;
+pub use self::run::{drop_table, run, table_name};
+pub use self::table::{NewTable, NewTableAs};
 use crate::{Error, Result};
 
 /// What a statement defines. Names are folded: words without quotes are in lower case.

@@ -113,7 +113,7 @@ fn schema_name(
 }
 
 /// `table`, `schema.table` or `catalog.schema.table`.
-fn table_name(catalogs: &Catalogs, defaults: &(String, String), parts: &[String]) -> TableName {
+pub fn table_name(catalogs: &Catalogs, defaults: &(String, String), parts: &[String]) -> TableName {
     match parts {
         [] => TableName::new(&defaults.0, &defaults.1, ""),
         [table] => TableName::new(&defaults.0, &defaults.1, table),

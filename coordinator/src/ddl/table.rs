@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::datatypes::Schema as ArrowSchema;
 use datafusion::sql::sqlparser::ast::{
     ColumnDef, ColumnOption, CommentDef, CreateTable, CreateTableOptions, Expr,
-    HiveDistributionStyle, SqlOption, Value,
+    HiveDistributionStyle, Query, SqlOption, Value,
 };
 use iceberg::TableCreation;
 use iceberg::spec::{FormatVersion, NestedField, Schema};
 
+use super::arrow_types::schema_of;
 use super::partitions::partition_spec;
 use super::types::{Columns, iceberg_type};
 use super::{folded, unsupported};
@@ -28,6 +30,64 @@ pub struct NewTable {
     pub if_not_exists: bool,
     /// What it is made of. The name is that of the last part.
     pub creation: TableCreation,
+}
+
+/// A table to be made of a query's rows.
+#[derive(Debug)]
+pub struct NewTableAs {
+    /// Its folded name.
+    pub name: Vec<String>,
+    /// Whether it may be there already.
+    pub if_not_exists: bool,
+    /// The query.
+    pub query: Box<Query>,
+    partitions: Vec<Expr>,
+    location: Option<String>,
+    properties: HashMap<String, String>,
+    format_version: FormatVersion,
+}
+
+impl NewTableAs {
+    /// Reads a `CREATE TABLE ... AS`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for clauses that would be ignored.
+    pub fn of(mut create: CreateTable, partitions: Option<Vec<Expr>>) -> Result<Option<Self>> {
+        let Some(query) = create.query.take() else {
+            return Ok(None);
+        };
+        refuse_unknown(&create)?;
+        if !create.columns.is_empty() {
+            return unsupported("a column list in CREATE TABLE ... AS; name them in the query,");
+        }
+        let mut properties = properties(&create)?;
+        Ok(Some(Self {
+            name: folded(&create.name)?,
+            if_not_exists: create.if_not_exists,
+            query,
+            partitions: partitions.unwrap_or_default(),
+            location: location(&create),
+            format_version: format_version(properties.remove(FORMAT_VERSION))?,
+            properties,
+        }))
+    }
+
+    /// The table for rows of this schema.
+    ///
+    /// # Errors
+    /// As [`schema_of`] and [`partition_spec`].
+    pub fn creation(&self, rows: &ArrowSchema) -> Result<TableCreation> {
+        let schema = schema_of(rows, self.format_version >= FormatVersion::V3)?;
+        let spec = partition_spec(&schema, &self.partitions)?;
+        Ok(TableCreation::builder()
+            .name(self.name.last().cloned().unwrap_or_default())
+            .location_opt(self.location.clone())
+            .schema(schema)
+            .partition_spec_opt(spec)
+            .properties(self.properties.clone())
+            .format_version(self.format_version)
+            .build())
+    }
 }
 
 /// Reads a `CREATE TABLE`, whose `PARTITIONED BY` stands beside it.
@@ -72,7 +132,6 @@ pub fn new_table(create: &CreateTable, partitions: Option<&[Expr]>) -> Result<Ne
 /// Clauses that are not understood must not be ignored.
 fn refuse_unknown(create: &CreateTable) -> Result<()> {
     let refused = [
-        (create.query.is_some(), "CREATE TABLE ... AS SELECT"),
         (create.or_replace, "CREATE OR REPLACE TABLE"),
         (
             create.temporary || create.global.is_some(),
