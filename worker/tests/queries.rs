@@ -4,7 +4,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use datafusion::physical_plan::{displayable, execute_stream};
 use datafusion::prelude::SessionContext;
@@ -77,8 +77,16 @@ async fn answers_are_those_of_a_single_node() {
         })
         .await;
         assert!(worker.load().bytes_sent > 0);
-        let reserved = || worker.load().memory_reserved_bytes == 0;
-        until(Duration::from_secs(2), "memory given back", reserved).await;
+    }
+    // datafusion-distributed keeps plans in a moka cache, which lets go of one that was taken out
+    // when it is used again after 300 ms, and with the plan go batches that nobody read.
+    let state = session_state(urls, 100).with_distributed_metrics_collection(false);
+    let context = context(state.unwrap(), dir.path()).await;
+    let start = Instant::now();
+    while workers.iter().any(|w| w.load().memory_reserved_bytes > 0) {
+        assert!(start.elapsed() < Duration::from_secs(20), "memory is kept");
+        tokio::time::sleep(Duration::from_millis(350)).await;
+        text(&context, QUERIES[0]).await;
     }
 }
 
