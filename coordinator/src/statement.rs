@@ -172,17 +172,7 @@ fn use_target(target: Use) -> Result<Vec<String>> {
             ));
         }
     };
-    name.0
-        .iter()
-        .map(|part| {
-            let ident = part.as_ident()?;
-            Some(match ident.quote_style {
-                Some(_) => ident.value.clone(),
-                None => ident.value.to_lowercase(),
-            })
-        })
-        .collect::<Option<_>>()
-        .ok_or_else(|| Error::Sql("USE wants a schema, or catalog.schema".to_owned()))
+    ddl::folded(&name)
 }
 
 fn show(column: &str, view: &str, options: &ShowStatementOptions) -> String {

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use datafusion::sql::sqlparser::ast::{
-    AlterColumnOperation, AlterTableOperation, CommentObject, Ident, MySQLColumnPosition,
-    ObjectName,
+    AlterColumnOperation, AlterTableOperation, CommentObject, MySQLColumnPosition, ObjectName,
 };
 use inshore_lake::evolution::{Alteration, Place};
 
 use super::table::{field, text_properties};
 use super::types::{Columns, iceberg_type};
 use super::{Definition, folded, unsupported};
+use crate::scope::normalized;
 use crate::{Error, Result};
 
 /// Property with the comment on a table, as Trino and Spark have it.
@@ -40,7 +40,7 @@ pub fn alterations(operation: &AlterTableOperation) -> Result<Vec<Alteration>> {
         } => column_names
             .iter()
             .map(|name| Alteration::DropColumn {
-                name: word(name),
+                name: normalized(name),
                 if_exists: *if_exists,
             })
             .collect(),
@@ -48,11 +48,11 @@ pub fn alterations(operation: &AlterTableOperation) -> Result<Vec<Alteration>> {
             old_column_name,
             new_column_name,
         } => vec![Alteration::RenameColumn {
-            from: word(old_column_name),
-            to: word(new_column_name),
+            from: normalized(old_column_name),
+            to: normalized(new_column_name),
         }],
         AlterTableOperation::AlterColumn { column_name, op } => {
-            vec![column_alteration(word(column_name), op)?]
+            vec![column_alteration(normalized(column_name), op)?]
         }
         AlterTableOperation::SetTblProperties { table_properties } => {
             vec![Alteration::SetProperties(text_properties(
@@ -81,14 +81,7 @@ fn column_alteration(name: String, op: &AlterColumnOperation) -> Result<Alterati
 fn place(position: &MySQLColumnPosition) -> Place {
     match position {
         MySQLColumnPosition::First => Place::First,
-        MySQLColumnPosition::After(name) => Place::After(word(name)),
-    }
-}
-
-fn word(ident: &Ident) -> String {
-    match ident.quote_style {
-        Some(_) => ident.value.clone(),
-        None => ident.value.to_lowercase(),
+        MySQLColumnPosition::After(name) => Place::After(normalized(name)),
     }
 }
 

@@ -20,6 +20,7 @@ use inshore_lake::evolution::Alteration;
 
 pub use self::run::{drop_table, run, table_name};
 pub use self::table::{NewTable, NewTableAs};
+use crate::scope::normalized;
 use crate::{Error, Result};
 
 /// What a statement defines. Names are folded: words without quotes are in lower case.
@@ -146,13 +147,7 @@ fn unsupported<T>(what: &str) -> Result<T> {
 
 /// The parts of a name.
 pub fn folded(name: &ObjectName) -> Result<Vec<String>> {
-    let parts = name.0.iter().map(|part| {
-        let ident = part.as_ident()?;
-        Some(match ident.quote_style {
-            Some(_) => ident.value.clone(),
-            None => ident.value.to_lowercase(),
-        })
-    });
+    let parts = name.0.iter().map(|part| part.as_ident().map(normalized));
     parts
         .collect::<Option<_>>()
         .ok_or_else(|| Error::Sql(format!("{name} is no name")))

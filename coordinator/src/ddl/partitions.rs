@@ -4,13 +4,14 @@
 //! the tokens before the statement is parsed; what is left keeps its places in the text.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Value,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Value,
 };
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use iceberg::spec::{Schema, Transform, Type, UnboundPartitionSpec};
 
+use crate::scope::normalized;
 use crate::{Error, Result};
 
 /// Most fields of a spec.
@@ -183,14 +184,10 @@ fn number(value: &Expr) -> Option<u32> {
 }
 
 fn column(value: &Expr) -> Option<String> {
-    let folded = |ident: &Ident| match ident.quote_style {
-        Some(_) => ident.value.clone(),
-        None => ident.value.to_lowercase(),
-    };
     match value {
-        Expr::Identifier(ident) => Some(folded(ident)),
+        Expr::Identifier(ident) => Some(normalized(ident)),
         Expr::CompoundIdentifier(parts) => {
-            Some(parts.iter().map(folded).collect::<Vec<_>>().join("."))
+            Some(parts.iter().map(normalized).collect::<Vec<_>>().join("."))
         }
         _ => None,
     }

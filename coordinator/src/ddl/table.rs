@@ -15,6 +15,7 @@ use super::arrow_types::schema_of;
 use super::partitions::partition_spec;
 use super::types::{Columns, iceberg_type};
 use super::{folded, unsupported};
+use crate::scope::normalized;
 use crate::{Error, Result};
 
 /// Property that chooses the format version, and is none afterwards (Iceberg's reserved table
@@ -167,10 +168,7 @@ fn refuse_unknown(create: &CreateTable) -> Result<()> {
 
 /// A column as Iceberg has it.
 pub fn field(column: &ColumnDef, columns: &mut Columns) -> Result<Arc<NestedField>> {
-    let name = match column.name.quote_style {
-        Some(_) => column.name.value.clone(),
-        None => column.name.value.to_lowercase(),
-    };
+    let name = normalized(&column.name);
     let id = columns.next_id();
     let ty = iceberg_type(&column.data_type, columns)?;
     let mut field = NestedField::optional(id, &name, ty);

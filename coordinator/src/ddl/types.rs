@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::{
 use iceberg::spec::{ListType, MapType, NestedField, PrimitiveType, StructType, Type};
 
 use super::folded;
+use crate::scope::normalized;
 use crate::{Error, Result};
 
 /// What is known of the columns read so far.
@@ -160,10 +161,7 @@ fn row(fields: &[StructField], columns: &mut Columns) -> Result<Type> {
         let name = field.field_name.as_ref().ok_or_else(|| {
             Error::Sql("every field of a STRUCT needs a name: STRUCT<a int, b varchar>".to_owned())
         })?;
-        let name = match name.quote_style {
-            Some(_) => name.value.clone(),
-            None => name.value.to_lowercase(),
-        };
+        let name = normalized(name);
         let id = columns.next_id();
         let ty = iceberg_type(&field.field_type, columns)?;
         Ok(Arc::new(NestedField::optional(id, name, ty)))

@@ -17,6 +17,13 @@ const COMPRESSION: &str = "write.metadata.compression-codec";
 /// Property with the folder of metadata files, where it is not the table's own `metadata`.
 const FOLDER: &str = "write.metadata.path";
 
+/// The folder of a table's metadata files, without a slash at its end.
+pub(crate) fn metadata_folder(metadata: &TableMetadata) -> String {
+    let own = || format!("{}/metadata", metadata.location().trim_end_matches('/'));
+    let given = metadata.properties().get(FOLDER);
+    given.map_or_else(own, |path| path.trim_end_matches('/').to_owned())
+}
+
 /// Writes a metadata file; `number` is its place in the table's history.
 ///
 /// # Errors
@@ -30,12 +37,10 @@ pub(super) async fn write(
         .properties()
         .get(COMPRESSION)
         .is_some_and(|codec| codec.eq_ignore_ascii_case("gzip"));
-    let own = format!("{}/metadata", metadata.location().trim_end_matches('/'));
-    let folder = metadata.properties().get(FOLDER).unwrap_or(&own);
+    let folder = metadata_folder(metadata);
     let ending = if compressed { ".gz" } else { "" };
     let location = format!(
-        "{}/{number:05}-{}{ending}.metadata.json",
-        folder.trim_end_matches('/'),
+        "{folder}/{number:05}-{}{ending}.metadata.json",
         Uuid::new_v4()
     );
     let failed = |why: String| Error::Unavailable {

@@ -45,6 +45,7 @@ use crate::{Error, Result, TableName};
 pub use self::backend::Writer;
 pub use self::commit::Change;
 pub use self::embedded::embedded_config;
+pub(crate) use self::files::metadata_folder;
 pub use self::location::open_location;
 pub use self::repair::COLUMN_TYPE_PROPERTY;
 pub use self::statement::{MakeProvider, Reference, StatementCatalogs};

@@ -15,12 +15,9 @@ use iceberg::table::Table;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::catalog::Change;
+use crate::catalog::{Change, metadata_folder};
 use crate::version::branch_retention;
 use crate::{Error, Result};
-
-/// Property with the folder of metadata files, where it is not the table's own `metadata`.
-const METADATA_PATH: &str = "write.metadata.path";
 
 /// Adds data files.
 #[derive(Debug)]
@@ -227,10 +224,4 @@ fn next_sequence_number(metadata: &TableMetadata) -> i64 {
         FormatVersion::V1 => 0,
         _ => metadata.last_sequence_number() + 1,
     }
-}
-
-fn metadata_folder(metadata: &TableMetadata) -> String {
-    let own = || format!("{}/metadata", metadata.location().trim_end_matches('/'));
-    let given = metadata.properties().get(METADATA_PATH);
-    given.map_or_else(own, |path| path.trim_end_matches('/').to_owned())
 }
