@@ -134,8 +134,7 @@ impl Insert {
             writer.write(&batch).await?;
         }
         let (files, count, written) = writer.finish().await?;
-        let spec_id = table.metadata().default_partition_spec_id();
-        let append = Append::new(&name, spec_id, files);
+        let append = Append::new(&name, &table, files);
         // A commit that has begun goes on to its end, whoever waits for it.
         let commit = tokio::spawn(async move {
             let done = match is_new {

@@ -167,8 +167,9 @@ impl Catalogs {
                 // Another writer went on, from our metadata or from that before it.
                 let newest = metadata::read_exactly(&self.shared.stores, &now).await;
                 let newest = newest.map_err(unknown)?;
-                let mut log = newest.metadata_log().iter();
-                Ok(log.any(|entry| entry.metadata_file == to))
+                let log = newest.metadata_log().iter();
+                let log = log.map(|entry| entry.metadata_file.as_str());
+                committed(log, from, to).ok_or_else(|| unknown(error))
             }
             Ok(None) | Err(_) => Err(unknown(error)),
         }
@@ -181,6 +182,16 @@ impl Catalogs {
                 files::remove(&self.shared.file_io, &entry.metadata_file).await;
             }
         }
+    }
+}
+
+/// Whether the swap from `from` to `to` is part of a history; none when that reaches not far enough
+/// back, since tables bound their metadata log.
+fn committed<'a>(log: impl Iterator<Item = &'a str> + Clone, from: &str, to: &str) -> Option<bool> {
+    let has = |wanted: &str| log.clone().any(|file| file == wanted);
+    match has(to) {
+        true => Some(true),
+        false => has(from).then_some(false),
     }
 }
 
@@ -256,6 +267,16 @@ impl Policy {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_history_tells_of_a_swap_as_far_as_it_reaches() {
+        let fate = |log: &[&str]| committed(log.iter().copied(), "from", "to");
+        assert_eq!(fate(&["older", "from", "to", "newer"]), Some(true));
+        assert_eq!(fate(&["to"]), Some(true));
+        assert_eq!(fate(&["older", "from", "other"]), Some(false));
+        assert_eq!(fate(&["other", "newer"]), None);
+        assert_eq!(fate(&[]), None);
+    }
 
     #[test]
     fn waits_grow_up_to_their_bound() {

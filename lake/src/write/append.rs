@@ -23,6 +23,8 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct Append {
     name: String,
+    /// Of the table that the files were written for.
+    table_uuid: Uuid,
     spec_id: i32,
     files: Vec<DataFile>,
     snapshot_id: i64,
@@ -33,14 +35,15 @@ pub struct Append {
 }
 
 impl Append {
-    /// The change that adds `files`, of partition spec `spec_id`, to table `name`.
-    pub fn new(name: &str, spec_id: i32, files: Vec<DataFile>) -> Self {
+    /// The change that adds `files`, which were written for `table` as it was then.
+    pub fn new(name: &str, table: &Table, files: Vec<DataFile>) -> Self {
         let id = Uuid::new_v4();
         // Positive, as Java's longs in other writers' metadata are.
         let snapshot_id = (id.as_u64_pair().0 & (i64::MAX as u64)) as i64;
         Self {
             name: name.to_owned(),
-            spec_id,
+            table_uuid: table.metadata().uuid(),
+            spec_id: table.metadata().default_partition_spec_id(),
             files,
             snapshot_id,
             id,
@@ -186,6 +189,14 @@ impl Append {
 #[async_trait]
 impl Change for Append {
     async fn updates(&self, table: &Table) -> Result<Vec<TableUpdate>> {
+        // Another table of that name has other field ids.
+        if table.metadata().uuid() != self.table_uuid {
+            return Err(Error::Conflict(format!(
+                "table {} was replaced by another of its name while rows were written; run the \
+                 statement again",
+                self.name
+            )));
+        }
         if self.files.is_empty() {
             return Ok(vec![]);
         }

@@ -8,6 +8,7 @@ use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
 use inshore_lake::catalog::Catalogs;
 use inshore_lake::config::CatalogKind;
 use inshore_lake::evolution::{Alteration, Alterations};
+use inshore_lake::write::Append;
 use inshore_lake::{Error, TableName};
 
 use crate::support::{catalog, open, sqlite};
@@ -99,6 +100,17 @@ pub async fn check_changes(catalogs: &Arc<Catalogs>) {
         .unwrap();
     let taken = catalogs.rename_table(&t, &moved).await;
     assert!(matches!(taken, Err(Error::Exists(_))), "{taken:?}");
+    // Rows written for a table do not go into another one that took its name.
+    let old = catalogs.load(&moved).await.unwrap().unwrap();
+    let append = Append::new("lake.made.t", &old, vec![]);
+    let replaced = catalogs.change_table(&t, &append).await;
+    let replaced = replaced.unwrap_err().to_string();
+    assert!(replaced.contains("was replaced"), "{replaced}");
+    catalogs
+        .change_table(&moved, &append)
+        .await
+        .unwrap()
+        .unwrap();
     for table in [&t, &moved] {
         assert!(catalogs.drop_table(table).await.unwrap());
         assert!(!catalogs.drop_table(table).await.unwrap());
