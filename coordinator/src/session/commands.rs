@@ -1,0 +1,148 @@
+//! Commands that change the session: settings, defaults, and tables opened by their files.
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::Statement as PlanStatement;
+use datafusion::sql::parser::CreateExternalTable;
+use inshore_lake::catalog::open_location;
+use inshore_lake::table::IcebergTable;
+
+use super::{SESSION_TABLES_MAX, Session};
+use crate::names::Mention;
+use crate::{Error, Result, ddl};
+
+impl Session {
+    pub(super) fn apply(&self, command: PlanStatement) -> Result<()> {
+        let mut settings = self.settings.lock();
+        match command {
+            PlanStatement::SetVariable(set) => {
+                let key = set.variable.to_lowercase();
+                check_setting(&key)?;
+                settings.options_mut().set(&key, &set.value)?;
+            }
+            PlanStatement::ResetVariable(reset) => {
+                let key = reset.variable.to_lowercase();
+                check_setting(&key)?;
+                let fresh = self.node.base_config();
+                let value = fresh
+                    .options()
+                    .entries()
+                    .into_iter()
+                    .find(|entry| entry.key == key)
+                    .ok_or_else(|| Error::NotFound(format!("there is no setting {key}")))?
+                    .value;
+                settings
+                    .options_mut()
+                    .set(&key, value.as_deref().unwrap_or_default())?;
+            }
+            other => {
+                return Err(Error::Unsupported(format!(
+                    "{} is not supported yet",
+                    other.name()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn use_schema(&self, parts: &[String]) -> Result<()> {
+        let catalogs = &self.node.options.catalogs;
+        let known = catalogs.names();
+        let (catalog, namespace) = match parts {
+            [catalog] if known.contains(catalog) => (catalog.clone(), None),
+            [catalog, rest @ ..] if !rest.is_empty() && known.contains(catalog) => {
+                (catalog.clone(), Some(rest.join(".")))
+            }
+            parts => (self.defaults().0, Some(parts.join("."))),
+        };
+        if let Some(namespace) = &namespace {
+            let existing = catalogs.namespaces(&catalog).await?;
+            if !existing.contains(namespace) {
+                let near = inshore_lake::catalog::suggest(namespace, &existing);
+                let hint = match near.is_empty() {
+                    true => String::new(),
+                    false => format!("; did you mean {}?", near.join(" or ")),
+                };
+                return Err(Error::NotFound(format!(
+                    "schema {namespace} not found in catalog {catalog}{hint}"
+                )));
+            }
+        }
+        self.set_defaults(Some(catalog), namespace);
+        Ok(())
+    }
+
+    pub(super) async fn create_external_table(
+        &self,
+        create: &CreateExternalTable,
+        mentions: &[Mention],
+    ) -> Result<()> {
+        if !create.file_type.eq_ignore_ascii_case("iceberg") {
+            return Err(Error::Unsupported(format!(
+                "STORED AS {} is not supported; STORED AS ICEBERG is",
+                create.file_type
+            )));
+        }
+        if !create.columns.is_empty() {
+            return Err(Error::Sql(
+                "an Iceberg table brings its own columns; leave the column list out".to_owned(),
+            ));
+        }
+        let parts = mentions
+            .first()
+            .map(|mention| mention.parts.clone())
+            .unwrap_or_default();
+        let name = self.own_name(&parts);
+        let exists = self.tables.lock().contains_key(&name);
+        if exists && create.if_not_exists {
+            return Ok(());
+        }
+        if exists && !create.or_replace {
+            return Err(Error::Sql(format!(
+                "table {name} exists in this session already"
+            )));
+        }
+        let stores = &self.node.options.stores;
+        let table = open_location(stores, &create.location, &name).await?;
+        let manifests = Arc::clone(&self.node.manifests);
+        let provider = IcebergTable::try_new(name.clone(), table, manifests, Arc::clone(stores))?;
+        let mut tables = self.tables.lock();
+        if tables.len() >= SESSION_TABLES_MAX {
+            return Err(Error::ResourceExhausted(format!(
+                "a session may open {SESSION_TABLES_MAX} tables by their files; drop some"
+            )));
+        }
+        tables.insert(name, provider);
+        Ok(())
+    }
+
+    /// Tables of this session hide those of the catalogs.
+    pub(super) async fn drop_tables(&self, names: &[Vec<String>], if_exists: bool) -> Result<()> {
+        for parts in names {
+            let name = self.own_name(parts);
+            if self.tables.lock().remove(&name).is_none() {
+                ddl::drop_table(&self.node.options.catalogs, &name, if_exists).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Settings that a client may change: those of the query engine. Everything else belongs to the
+/// owner of the cluster.
+fn check_setting(key: &str) -> Result<()> {
+    const OPEN: [&str; 4] = [
+        "datafusion.execution.",
+        "datafusion.optimizer.",
+        "datafusion.explain.",
+        "datafusion.catalog.default_",
+    ];
+    match OPEN.iter().any(|prefix| key.starts_with(prefix))
+        || key == "datafusion.sql_parser.dialect"
+    {
+        true => Ok(()),
+        false => Err(Error::Sql(format!(
+            "setting {key} cannot be changed in a session"
+        ))),
+    }
+}

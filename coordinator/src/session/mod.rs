@@ -1,0 +1,381 @@
+//! One client's session: its settings, its own tables, and how its statements run.
+//!
+//! ```text
+//! SQL -> parse -> fold names -> resolve against fresh catalogs -> logical plan   (plan)
+//!     -> workers -> physical plan -> stages -> stream                            (run)
+//! ```
+
+mod commands;
+mod resolve;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use inshore_lake::name::TableName;
+use inshore_lake::table::IcebergTable;
+use parking_lot::Mutex;
+
+use crate::ddl::NewTableAs;
+use crate::insert::{self, Insert};
+use crate::names::{self, Mention};
+use crate::node::{Coordinator, Topology};
+use crate::query::{Execution, Query, ResultStream, State};
+use crate::result::ResultShape;
+use crate::statement::{self, Kind};
+use crate::{Error, Result, ddl, explain};
+
+/// Tables that one session may have opened by their files.
+const SESSION_TABLES_MAX: usize = 1_000;
+
+/// A client's session.
+pub struct Session {
+    node: Arc<Coordinator>,
+    settings: Mutex<SessionConfig>,
+    tables: Mutex<BTreeMap<TableName, Arc<IcebergTable>>>,
+}
+
+/// A statement that is ready to run. Dropping it forgets the query.
+pub struct Planned {
+    /// The registered query.
+    pub query: Arc<Query>,
+    shape: ResultShape,
+    body: Option<Body>,
+    node: Arc<Coordinator>,
+}
+
+enum Body {
+    /// A query.
+    Plan {
+        plan: LogicalPlan,
+        config: SessionConfig,
+    },
+    /// `EXPLAIN` of a query.
+    Explain {
+        plan: LogicalPlan,
+        config: SessionConfig,
+        analyze: Option<explain::Analyze>,
+    },
+    /// Rows to be added.
+    Insert {
+        insert: Box<Insert>,
+        config: SessionConfig,
+    },
+    /// A command that is done already.
+    Done,
+}
+
+impl Planned {
+    /// The schema its result will have.
+    pub fn schema(&self) -> &SchemaRef {
+        self.shape.schema()
+    }
+}
+
+impl Drop for Planned {
+    fn drop(&mut self) {
+        if self.body.is_some() {
+            self.node.queries.end(&self.query, State::Cancelled, None);
+        }
+    }
+}
+
+impl Session {
+    pub(crate) fn new(node: Arc<Coordinator>) -> Self {
+        Self {
+            settings: Mutex::new(node.base_config()),
+            tables: Mutex::default(),
+            node,
+        }
+    }
+
+    /// Plans a statement and starts it.
+    pub async fn execute(&self, sql: &str) -> Result<Execution> {
+        let planned = self.plan(sql).await?;
+        self.run(planned).await
+    }
+
+    /// The default catalog and schema.
+    pub fn defaults(&self) -> (String, String) {
+        let settings = self.settings.lock();
+        let catalog = &settings.options().catalog;
+        (
+            catalog.default_catalog.clone(),
+            catalog.default_schema.clone(),
+        )
+    }
+
+    /// Sets the default catalog or schema without looking whether they exist.
+    pub fn set_defaults(&self, catalog: Option<String>, schema: Option<String>) {
+        let mut settings = self.settings.lock();
+        let options = &mut settings.options_mut().catalog;
+        if let Some(catalog) = catalog {
+            options.default_catalog = catalog;
+        }
+        if let Some(schema) = schema {
+            options.default_schema = schema;
+        }
+    }
+
+    /// Plans a statement. Commands, which have no result, are carried out here.
+    pub async fn plan(&self, sql: &str) -> Result<Planned> {
+        let query = self.node.queries.begin(sql);
+        match self.plan_body(sql).await {
+            Ok((shape, body)) => Ok(Planned {
+                query,
+                shape,
+                body: Some(body),
+                node: Arc::clone(&self.node),
+            }),
+            Err(error) => {
+                let text = error.to_string();
+                self.node.queries.end(&query, State::Failed, Some(text));
+                Err(error)
+            }
+        }
+    }
+
+    /// The schema of a statement's result; nothing is carried out.
+    pub async fn describe(&self, sql: &str) -> Result<SchemaRef> {
+        let (kind, mentions) = self.read(sql)?;
+        let config = self.settings.lock().clone();
+        let (shape, _) = match kind {
+            Kind::Plan(statement) => {
+                let plan = self
+                    .logical_plan(statement, &mentions, config.clone())
+                    .await?;
+                match plan {
+                    LogicalPlan::Statement(_) => return Ok(Arc::new(Schema::empty())),
+                    plan => self.body_of(plan, config)?,
+                }
+            }
+            Kind::ShowCreate(parts) => {
+                let plan = self.show_create(&parts, &mentions, config.clone()).await?;
+                self.body_of(plan, config)?
+            }
+            Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
+            Kind::CreateTableAs(_) => return Ok(insert::schema()),
+            _ => return Ok(Arc::new(Schema::empty())),
+        };
+        Ok(Arc::clone(shape.schema()))
+    }
+
+    fn read(&self, sql: &str) -> Result<(Kind, Vec<Mention>)> {
+        let mut parsed = statement::parse(sql)?;
+        let catalogs = &self.node.options.catalogs;
+        let in_catalog = |name: &str| catalogs.contains(name);
+        let mentions = names::fold(&mut parsed.statement, parsed.clauses, in_catalog)?;
+        let folded: Vec<_> = mentions.iter().map(|m| m.parts.clone()).collect();
+        let partitions = parsed.partitions.as_deref();
+        let kind = statement::classify(parsed.statement, partitions, &folded)?;
+        Ok((kind, mentions))
+    }
+
+    async fn plan_body(&self, sql: &str) -> Result<(ResultShape, Body)> {
+        let (kind, mentions) = self.read(sql)?;
+        let done = || (ResultShape::of_arrow(&Schema::empty()), Body::Done);
+        match kind {
+            Kind::Plan(statement) => {
+                let config = self.settings.lock().clone();
+                let plan = self
+                    .logical_plan(statement, &mentions, config.clone())
+                    .await?;
+                match plan {
+                    LogicalPlan::Statement(command) => {
+                        self.apply(command)?;
+                        Ok(done())
+                    }
+                    plan => self.body_of(plan, config),
+                }
+            }
+            Kind::ShowCreate(parts) => {
+                let config = self.settings.lock().clone();
+                let plan = self.show_create(&parts, &mentions, config.clone()).await?;
+                self.body_of(plan, config)
+            }
+            Kind::Rewritten(sql) => Box::pin(self.plan_body(&sql)).await,
+            Kind::CreateTableAs(table) => {
+                let config = self.settings.lock().clone();
+                let insert = self.create_table_as(&table, &mentions, config.clone());
+                let insert = Box::new(insert.await?);
+                let shape = ResultShape::of_arrow(&insert::schema());
+                Ok((shape, Body::Insert { insert, config }))
+            }
+            Kind::Use(parts) => {
+                self.use_schema(&parts).await?;
+                Ok(done())
+            }
+            Kind::CreateExternalTable(create) => {
+                self.create_external_table(&create, &mentions).await?;
+                Ok(done())
+            }
+            Kind::DropTables { names, if_exists } => {
+                self.drop_tables(&names, if_exists).await?;
+                Ok(done())
+            }
+            Kind::Define(definition) => {
+                ddl::run(&self.node.options.catalogs, &self.defaults(), definition).await?;
+                Ok(done())
+            }
+        }
+    }
+
+    async fn create_table_as(
+        &self,
+        table: &NewTableAs,
+        mentions: &[Mention],
+        config: SessionConfig,
+    ) -> Result<Insert> {
+        let catalogs = &self.node.options.catalogs;
+        let name = ddl::table_name(catalogs, &self.defaults(), &table.name);
+        let query = SqlStatement::Query(table.query.clone());
+        let query = datafusion::sql::parser::Statement::Statement(Box::new(query));
+        let plan = self.logical_plan(query, mentions, config).await?;
+        Insert::into_new(name, table, plan)
+    }
+
+    fn body_of(&self, plan: LogicalPlan, config: SessionConfig) -> Result<(ResultShape, Body)> {
+        Ok(match plan {
+            LogicalPlan::Explain(explain) if explain::is_ours(&explain) => (
+                ResultShape::of_arrow(&explain::schema()),
+                Body::Explain {
+                    plan: explain.plan.as_ref().clone(),
+                    config,
+                    analyze: None,
+                },
+            ),
+            LogicalPlan::Analyze(analyze) => (
+                ResultShape::of_arrow(&explain::schema()),
+                Body::Explain {
+                    plan: analyze.input.as_ref().clone(),
+                    config,
+                    analyze: Some(explain::Analyze {
+                        verbose: analyze.verbose,
+                    }),
+                },
+            ),
+            LogicalPlan::Dml(dml) => {
+                let insert = Box::new(Insert::of(dml)?);
+                if self.tables.lock().contains_key(insert.name()) {
+                    return Err(Error::Unsupported(format!(
+                        "{} was opened by its files; rows can be added to a table of a catalog only",
+                        insert.name()
+                    )));
+                }
+                let shape = ResultShape::of_arrow(&insert::schema());
+                (shape, Body::Insert { insert, config })
+            }
+            plan => (ResultShape::of(plan.schema()), Body::Plan { plan, config }),
+        })
+    }
+
+    /// Starts a planned statement.
+    pub async fn run(&self, mut planned: Planned) -> Result<Execution> {
+        let query = Arc::clone(&planned.query);
+        let shape = planned.shape.clone();
+        let body = planned.body.take();
+        let started = match body {
+            Some(body) => self.start(body, &shape).await,
+            None => Err(Error::Sql("the statement has run already".to_owned())),
+        };
+        let (plan, stream) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                let text = error.to_string();
+                self.node.queries.end(&query, State::Failed, Some(text));
+                return Err(error);
+            }
+        };
+        let schema = Arc::clone(shape.schema());
+        let result = ResultStream::new(
+            stream,
+            shape,
+            plan,
+            Arc::clone(&query),
+            Arc::clone(&self.node.queries),
+            self.node.options.statement_timeout,
+        );
+        Ok(Execution {
+            query_id: query.id.clone(),
+            stream: Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), result)),
+            schema,
+        })
+    }
+
+    async fn start(
+        &self,
+        body: Body,
+        shape: &ResultShape,
+    ) -> Result<(Arc<dyn ExecutionPlan>, SendableRecordBatchStream)> {
+        match body {
+            Body::Plan { plan, config } => {
+                let (plan, state) = self.physical_plan(&plan, config).await?;
+                let stream = execute_stream(Arc::clone(&plan), state.task_ctx())?;
+                Ok((plan, stream))
+            }
+            Body::Insert { insert, config } => {
+                let (plan, state) = self.physical_plan(&insert.input, config).await?;
+                let rows = execute_stream(Arc::clone(&plan), state.task_ctx())?;
+                let catalogs = Arc::clone(&self.node.options.catalogs);
+                Ok((plan, insert.run(catalogs, rows)))
+            }
+            Body::Explain {
+                plan,
+                config,
+                analyze,
+            } => {
+                let (physical, state) = self.physical_plan(&plan, config).await?;
+                let stream = match analyze {
+                    Some(analyze) => analyze.run(Arc::clone(&physical), &state)?,
+                    None => explain::describe(&state.optimize(&plan)?, &physical)?,
+                };
+                Ok((physical, stream))
+            }
+            Body::Done => {
+                let schema = Arc::clone(shape.schema());
+                let plan = Arc::new(datafusion::physical_plan::empty::EmptyExec::new(
+                    Arc::clone(&schema),
+                ));
+                let stream = RecordBatchStreamAdapter::new(schema, futures::stream::empty());
+                Ok((plan, Box::pin(stream)))
+            }
+        }
+    }
+
+    async fn physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        config: SessionConfig,
+    ) -> Result<(Arc<dyn ExecutionPlan>, SessionState)> {
+        let state = match self.node.options.topology == Topology::Cluster && reads_a_lake(plan)? {
+            true => self.node.cluster_state(config).await?,
+            false => self.node.local_state(config),
+        };
+        let physical = state.create_physical_plan(plan).await?;
+        Ok((physical, state))
+    }
+}
+
+/// Whether the plan reads a table of a lake; if not, no worker is needed.
+fn reads_a_lake(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(provider) = datafusion::datasource::source_as_provider(&scan.source)
+            && provider.as_ref().is::<IcebergTable>()
+        {
+            found = true;
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,287 @@
+//! What the names in a statement stand for: tables as they are now, and the logical plan over them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::catalog::{CatalogProviderList, TableProvider};
+use datafusion::common::TableReference;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::SessionConfig;
+use inshore_lake::catalog::{MakeProvider, Reference, StatementCatalogs};
+use inshore_lake::metadata_tables;
+use inshore_lake::name::TableName;
+use inshore_lake::table::IcebergTable;
+
+use super::Session;
+use crate::metadata_columns::{self, Metadata};
+use crate::names::Mention;
+use crate::{Error, Result, as_of, describe, system};
+
+impl Session {
+    /// Plans a statement against the catalogs as they are now.
+    pub(super) async fn logical_plan(
+        &self,
+        mut statement: datafusion::sql::parser::Statement,
+        mentions: &[Mention],
+        config: SessionConfig,
+    ) -> Result<LogicalPlan> {
+        let state = self.node.local_state(config);
+        let mut references = self.references(&state, &statement, mentions)?;
+        let uses = metadata_columns::uses(&statement);
+        for (parts, column) in &uses {
+            let name = self.resolved(&state, reference_of(parts));
+            for reference in references.iter_mut().filter(|r| r.name == name) {
+                reference.metadata_columns.push((*column).to_owned());
+            }
+        }
+        let catalogs = self
+            .catalogs_for(&references, wants_listing(&statement, &references))
+            .await?;
+        self.check_names(&references, mentions, &state, &catalogs)
+            .await?;
+        if !uses.is_empty() {
+            let metadata = self.metadata_of(mentions, &state, &catalogs).await?;
+            let of = |parts: &[String]| metadata.get(parts).cloned().unwrap_or_default();
+            metadata_columns::hide(&mut statement, of)?;
+        }
+        let state = SessionStateBuilder::new_from_existing(state)
+            .with_catalog_list(catalogs)
+            .build();
+        match state.statement_to_plan(statement).await? {
+            LogicalPlan::DescribeTable(table) => Ok(describe::columns(&table.schema)?),
+            plan => Ok(plan),
+        }
+    }
+
+    /// The tables a statement refers to, and in which state.
+    fn references(
+        &self,
+        state: &SessionState,
+        statement: &datafusion::sql::parser::Statement,
+        mentions: &[Mention],
+    ) -> Result<Vec<Reference>> {
+        let evaluator = as_of::Evaluator::new(state);
+        let mut versioned = BTreeMap::new();
+        for mention in mentions {
+            let Some(version) = &mention.version else {
+                continue;
+            };
+            let name = self.resolved(state, reference_of(&mention.parts));
+            let base = self.resolved(state, reference_of(&version.base));
+            if [system::SCHEMA, "information_schema"].contains(&base.namespace.as_str()) {
+                return Err(Error::Unsupported(format!(
+                    "{base} is no Iceberg table and has no versions, at {}",
+                    version.position
+                )));
+            }
+            versioned.insert(name, (base, evaluator.version(version)?));
+        }
+        let names = state.resolve_table_references(statement)?.into_iter();
+        let references = names.map(|name| {
+            let mut reference = Reference::from(self.resolved(state, name));
+            if let Some((base, version)) = versioned.get(&reference.name) {
+                reference.base = base.clone();
+                reference.version = Some(version.clone());
+            }
+            reference
+        });
+        Ok(references.collect())
+    }
+
+    /// The metadata columns of all mentioned tables, by the parts of their names: one table may be
+    /// mentioned in several ways.
+    async fn metadata_of(
+        &self,
+        mentions: &[Mention],
+        state: &SessionState,
+        catalogs: &StatementCatalogs,
+    ) -> Result<BTreeMap<Vec<String>, Metadata>> {
+        let mut found = BTreeMap::new();
+        for Mention { parts, .. } in mentions {
+            let name = self.resolved(state, reference_of(parts));
+            let Some(table) = table_of(catalogs, &name).await? else {
+                continue;
+            };
+            let Some(table) = table.downcast_ref::<IcebergTable>() else {
+                continue;
+            };
+            let (schema, own) = (table.schema(), table.iceberg_schema().as_struct());
+            let columns = schema.fields().iter().map(|field| field.name().clone());
+            let (shown, hidden) = columns
+                .filter(|column| metadata_columns::NAMES.contains(&column.as_str()))
+                .partition(|column| own.field_by_name(column).is_some());
+            found.insert(parts.clone(), Metadata { hidden, shown });
+        }
+        Ok(found)
+    }
+
+    /// `SHOW CREATE TABLE`.
+    pub(super) async fn show_create(
+        &self,
+        parts: &[String],
+        mentions: &[Mention],
+        config: SessionConfig,
+    ) -> Result<LogicalPlan> {
+        let state = self.node.local_state(config);
+        let name = self.resolved(&state, reference_of(parts));
+        let references = [Reference::from(name.clone())];
+        let catalogs = self.catalogs_for(&references, false).await?;
+        self.check_names(&references, mentions, &state, &catalogs)
+            .await?;
+        let table = table_of(&catalogs, &name).await?;
+        let iceberg = table
+            .as_ref()
+            .and_then(|t| t.downcast_ref::<IcebergTable>());
+        match iceberg {
+            Some(table) => Ok(describe::definition(&name, table.definition())?),
+            None => Err(Error::Unsupported(format!(
+                "{name} is no Iceberg table and has no definition"
+            ))),
+        }
+    }
+
+    fn resolved(&self, state: &SessionState, reference: TableReference) -> TableName {
+        let catalog = &state.config_options().catalog;
+        let resolved = reference.resolve(&catalog.default_catalog, &catalog.default_schema);
+        TableName {
+            catalog: resolved.catalog.to_string(),
+            namespace: resolved.schema.to_string(),
+            table: resolved.table.to_string(),
+        }
+    }
+
+    /// The catalogs one statement sees: its tables, loaded now, the session's own, and `system`.
+    async fn catalogs_for(
+        &self,
+        references: &[Reference],
+        listing: bool,
+    ) -> Result<Arc<StatementCatalogs>> {
+        let own = self.tables.lock().clone();
+        let wanted: Vec<Reference> = references
+            .iter()
+            .filter(|reference| reference.base.namespace != system::SCHEMA)
+            .cloned()
+            .collect();
+        let manifests = Arc::clone(&self.node.manifests);
+        let catalogs = &self.node.options.catalogs;
+        let stores = Arc::clone(&self.node.options.stores);
+        let make: MakeProvider = Arc::new(move |name, table| {
+            let (manifests, stores) = (Arc::clone(&manifests), Arc::clone(&stores));
+            IcebergTable::try_new(name, table, manifests, stores)
+        });
+        let resolved = catalogs.resolve(&wanted, own, listing, make).await;
+        let mut homes: Vec<String> = references
+            .iter()
+            .filter(|reference| reference.name.namespace == system::SCHEMA)
+            .map(|reference| reference.name.catalog.clone())
+            .collect();
+        if listing {
+            homes.push(self.defaults().0);
+        }
+        homes.sort();
+        homes.dedup();
+        for catalog in homes {
+            for (table, provider) in self.node.system_tables()? {
+                resolved.register(&catalog, system::SCHEMA, table, provider);
+            }
+        }
+        Ok(resolved)
+    }
+
+    /// Refuses names that stand for nothing, with near ones and the place in the text.
+    async fn check_names(
+        &self,
+        references: &[Reference],
+        mentions: &[Mention],
+        state: &SessionState,
+        catalogs: &StatementCatalogs,
+    ) -> Result<()> {
+        for Reference { name, base, .. } in references {
+            // A table function stands where a table does, without a schema.
+            let is_function = state.table_functions().contains_key(&name.table);
+            if name.namespace == "information_schema" || is_function || exists(catalogs, name) {
+                continue;
+            }
+            let position = mentions
+                .iter()
+                .find(|mention| self.resolved(state, reference_of(&mention.parts)) == *name)
+                .and_then(|mention| mention.position);
+            let mut base = base.clone();
+            if let Some((table, _)) = metadata_tables::split(&base.table) {
+                base.table = table.to_owned();
+            }
+            let mut message = self
+                .node
+                .options
+                .catalogs
+                .not_found(&base)
+                .await
+                .to_string();
+            if let Some(at) = position {
+                message.push_str(&format!(" at {at}"));
+            }
+            return Err(Error::NotFound(message));
+        }
+        Ok(())
+    }
+
+    pub(super) fn own_name(&self, parts: &[String]) -> TableName {
+        let (catalog, schema) = self.defaults();
+        let resolved = reference_of(parts).resolve(&catalog, &schema);
+        TableName {
+            catalog: resolved.catalog.to_string(),
+            namespace: resolved.schema.to_string(),
+            table: resolved.table.to_string(),
+        }
+    }
+}
+
+fn exists(catalogs: &StatementCatalogs, name: &TableName) -> bool {
+    catalogs
+        .catalog(&name.catalog)
+        .and_then(|catalog| catalog.schema(&name.namespace))
+        .is_some_and(|schema| schema.table_exist(&name.table))
+}
+
+/// The provider of a table of this statement.
+async fn table_of(
+    catalogs: &StatementCatalogs,
+    name: &TableName,
+) -> Result<Option<Arc<dyn TableProvider>>> {
+    let schema = catalogs
+        .catalog(&name.catalog)
+        .and_then(|catalog| catalog.schema(&name.namespace));
+    match schema {
+        Some(schema) => Ok(schema.table(&name.table).await?),
+        None => Ok(None),
+    }
+}
+
+fn reference_of(parts: &[String]) -> TableReference {
+    match parts {
+        [catalog, schema, table] => {
+            TableReference::full(catalog.as_str(), schema.as_str(), table.as_str())
+        }
+        [schema, table] => TableReference::partial(schema.as_str(), table.as_str()),
+        [table] => TableReference::bare(table.as_str()),
+        _ => TableReference::bare(""),
+    }
+}
+
+/// Whether a statement looks at what exists rather than at named tables.
+fn wants_listing(statement: &datafusion::sql::parser::Statement, references: &[Reference]) -> bool {
+    use datafusion::sql::parser::Statement;
+    use datafusion::sql::sqlparser::ast::Statement as Sql;
+    references
+        .iter()
+        .any(|reference| reference.name.namespace == "information_schema")
+        || matches!(
+            statement,
+            Statement::Statement(sql) if matches!(
+                sql.as_ref(),
+                Sql::ShowTables { .. } | Sql::ShowColumns { .. }
+            )
+        )
+}
