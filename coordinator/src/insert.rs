@@ -1,13 +1,17 @@
 //! `INSERT INTO` and `CREATE TABLE ... AS`: the rows of a query become data files of a table, and
 //! one commit.
 //!
-//! The query runs where queries run; its rows are written by the coordinator.
+//! ```text
+//! statement -> target: the table as it is, or a staged one -> plan that writes files where its
+//! last stage runs -> files -> snapshot -> commit, here
+//! ```
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::datasource::source_as_provider;
+use datafusion::common::TableReference;
+use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::dml::InsertOp;
@@ -15,11 +19,12 @@ use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt;
 use iceberg::TableCreation;
+use iceberg::spec::DataFile;
 use iceberg::table::Table;
 use inshore_lake::TableName;
 use inshore_lake::catalog::Catalogs;
 use inshore_lake::table::IcebergTable;
-use inshore_lake::write::{Append, TableWriter};
+use inshore_lake::write::{Append, StatementFiles, WriteProvider, WriteTarget, data_files};
 
 use crate::ddl::NewTableAs;
 use crate::{Error, Result};
@@ -40,13 +45,36 @@ pub struct Insert {
     name: TableName,
     target: Target,
     /// Gives the rows, with all columns of the table in their order.
-    pub input: LogicalPlan,
+    input: LogicalPlan,
+}
+
+/// An insertion whose table is known as it is now.
+pub struct Prepared {
+    name: TableName,
+    table: Table,
+    is_new: bool,
+    target: Arc<WriteTarget>,
+    /// Writes the rows, and gives the files.
+    pub plan: LogicalPlan,
 }
 
 /// The result: how many rows were added.
 pub fn schema() -> SchemaRef {
     let count = Field::new("count", DataType::Int64, false);
     Arc::new(Schema::new(vec![count]))
+}
+
+/// The result for `rows` added.
+fn counted(rows: u64) -> DfResult<RecordBatch> {
+    let count = i64::try_from(rows).unwrap_or(i64::MAX);
+    let count: ArrayRef = Arc::new(Int64Array::from(vec![count]));
+    Ok(RecordBatch::try_new(schema(), vec![count])?)
+}
+
+/// The result of an insertion into a table that is there already, and may be.
+pub fn nothing() -> SendableRecordBatchStream {
+    let stream = futures::stream::once(async { counted(0) });
+    Box::pin(RecordBatchStreamAdapter::new(schema(), stream))
 }
 
 impl Insert {
@@ -95,28 +123,11 @@ impl Insert {
         &self.name
     }
 
-    /// Writes `rows` and commits them, as the stream is asked for its one batch. Before the commit
-    /// it can be dropped, and nothing stays.
-    pub fn run(
-        self,
-        catalogs: Arc<Catalogs>,
-        rows: SendableRecordBatchStream,
-    ) -> SendableRecordBatchStream {
-        let counted = async move {
-            let count = self.write(catalogs, rows).await?;
-            let count = i64::try_from(count).unwrap_or(i64::MAX);
-            let count: ArrayRef = Arc::new(Int64Array::from(vec![count]));
-            Ok(RecordBatch::try_new(schema(), vec![count])?)
-        };
-        let stream = futures::stream::once(counted);
-        Box::pin(RecordBatchStreamAdapter::new(schema(), stream))
-    }
-
-    async fn write(
-        self,
-        catalogs: Arc<Catalogs>,
-        mut rows: SendableRecordBatchStream,
-    ) -> DfResult<u64> {
+    /// Looks the table up, or stages it. None when the table is there already and may be.
+    ///
+    /// # Errors
+    /// As [`Catalogs::stage_table`] and [`WriteTarget::new`].
+    pub async fn prepare(self, catalogs: &Catalogs) -> Result<Option<Prepared>> {
         let (table, is_new) = match self.target {
             Target::Table(table) => (table, false),
             Target::New {
@@ -124,46 +135,80 @@ impl Insert {
                 if_not_exists,
             } => match catalogs.stage_table(&self.name, *creation).await? {
                 Some(staged) => (staged, true),
-                None if if_not_exists => return Ok(0),
+                None if if_not_exists => return Ok(None),
                 None => return Err(exists(&self.name).into()),
             },
         };
-        let name = self.name.to_string();
-        let mut writer = TableWriter::new(&name, &table).await?;
-        while let Some(batch) = rows.try_next().await? {
-            writer.write(&batch).await?;
-        }
-        let (files, count, written) = writer.finish().await?;
-        let append = Append::new(&name, &table, files);
-        // A commit that has begun goes on to its end, whoever waits for it.
-        let commit = tokio::spawn(async move {
-            let done = match is_new {
-                true => catalogs.create_staged(&self.name, &table, &append).await,
-                false => catalogs.change_table(&self.name, &append).await,
-            };
-            match done {
-                Ok(Some(_)) => {
-                    written.keep();
-                    Ok(())
-                }
-                Ok(None) => {
-                    written.remove().await;
-                    Err(match is_new {
-                        true => exists(&self.name),
-                        false => catalogs.not_found(&self.name).await,
-                    })
-                }
-                // They may belong to the table.
-                Err(error @ inshore_lake::Error::CommitUnknown { .. }) => {
-                    written.keep();
-                    Err(error)
-                }
-                Err(error) => {
-                    written.remove().await;
-                    Err(error)
-                }
+        let target = WriteTarget::new(&self.name.to_string(), table.metadata(), catalogs.stores())?;
+        let target = Arc::new(target);
+        Ok(Some(Prepared {
+            plan: writing(&self.name, &target, self.input),
+            name: self.name,
+            table,
+            is_new,
+            target,
+        }))
+    }
+
+    /// The plan that writes, for `EXPLAIN`: nothing is written by looking at it.
+    ///
+    /// # Errors
+    /// As [`Insert::prepare`].
+    pub async fn explained(self, catalogs: &Catalogs) -> Result<LogicalPlan> {
+        let input = self.input.clone();
+        Ok(self
+            .prepare(catalogs)
+            .await?
+            .map_or(input, |prepared| prepared.plan))
+    }
+}
+
+/// `input` as the rows of an insertion that writes `target`.
+fn writing(name: &TableName, target: &Arc<WriteTarget>, input: LogicalPlan) -> LogicalPlan {
+    let columns = Arc::clone(input.schema().inner());
+    let provider = WriteProvider::new(Arc::clone(target), columns);
+    let table = TableReference::full(&*name.catalog, &*name.namespace, &*name.table);
+    LogicalPlan::Dml(DmlStatement::new(
+        table,
+        provider_as_source(Arc::new(provider)),
+        WriteOp::Insert(InsertOp::Append),
+        Arc::new(input),
+    ))
+}
+
+impl Prepared {
+    /// Commits the files that come out of the plan, as the stream is asked for its one batch. Before
+    /// the commit it can be dropped, and nothing stays.
+    pub fn run(
+        self,
+        catalogs: Arc<Catalogs>,
+        files: SendableRecordBatchStream,
+    ) -> SendableRecordBatchStream {
+        let counted = async move { counted(self.write(catalogs, files).await?) };
+        let stream = futures::stream::once(counted);
+        Box::pin(RecordBatchStreamAdapter::new(schema(), stream))
+    }
+
+    async fn write(
+        self,
+        catalogs: Arc<Catalogs>,
+        mut stream: SendableRecordBatchStream,
+    ) -> DfResult<u64> {
+        let stores = Arc::clone(catalogs.stores());
+        let written = StatementFiles::new(Arc::clone(&self.target), stores);
+        let files = self.files(&mut stream).await;
+        drop(stream);
+        let files = match files {
+            Ok(files) => files,
+            Err(error) => {
+                written.remove().await;
+                return Err(error);
             }
-        });
+        };
+        let count = files.iter().map(DataFile::record_count).sum();
+        let name = self.name.to_string();
+        // A commit that has begun goes on to its end, whoever waits for it.
+        let commit = tokio::spawn(self.commit(catalogs, files, written));
         match commit.await {
             Ok(done) => done?,
             Err(error) => {
@@ -172,6 +217,53 @@ impl Insert {
             }
         }
         Ok(count)
+    }
+
+    async fn files(&self, stream: &mut SendableRecordBatchStream) -> DfResult<Vec<DataFile>> {
+        let mut files = vec![];
+        while let Some(batch) = stream.try_next().await? {
+            files.extend(data_files(&batch, &self.target)?);
+        }
+        Ok(files)
+    }
+
+    async fn commit(
+        self,
+        catalogs: Arc<Catalogs>,
+        files: Vec<DataFile>,
+        written: StatementFiles,
+    ) -> Result<(), inshore_lake::Error> {
+        let append = Append::new(&self.name.to_string(), &self.table, files);
+        let done = match self.is_new {
+            true => {
+                catalogs
+                    .create_staged(&self.name, &self.table, &append)
+                    .await
+            }
+            false => catalogs.change_table(&self.name, &append).await,
+        };
+        match done {
+            Ok(Some(_)) => {
+                written.keep();
+                Ok(())
+            }
+            Ok(None) => {
+                written.remove().await;
+                Err(match self.is_new {
+                    true => exists(&self.name),
+                    false => catalogs.not_found(&self.name).await,
+                })
+            }
+            // They may belong to the table.
+            Err(error @ inshore_lake::Error::CommitUnknown { .. }) => {
+                written.keep();
+                Err(error)
+            }
+            Err(error) => {
+                written.remove().await;
+                Err(error)
+            }
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use inshore_lake::deletes::DeleteCache;
 use inshore_lake::scan::ScanOptions;
 use inshore_lake::sql_types::IcebergTypes;
 use inshore_lake::store::Stores;
+use inshore_lake::write::transform_function;
 
 use crate::distribute::{PlacementOptions, QueryWorkers, SplitScans, TaskCounts};
 use crate::floats::with_float_rules;
@@ -173,6 +174,8 @@ fn worker_state(
     let config = builder.config().get_or_insert_default();
     config.options_mut().execution.target_partitions = options.partitions();
     apply_headers(config, &headers)?;
+    let scalar = builder.scalar_functions().get_or_insert_default();
+    scalar.push(transform_function());
     Ok(builder
         .with_distributed_user_codec(IcebergCodec)
         .with_distributed_channel_resolver(channels)

@@ -1,4 +1,4 @@
-//! Encodes scans, so that a worker can run what the coordinator planned.
+//! Encodes scans and writers, so that a worker can run what the coordinator planned.
 //!
 //! DataFusion's own codec knows only its own file sources, and drops what they are extended with.
 //! This one carries everything a worker needs and nothing it must not have: files are named by
@@ -21,6 +21,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 
 use crate::scan::{RowCountExec, scan_config};
+use crate::write::{WriteExec, WriteTarget};
 
 /// Version of the encoding. Coordinator and workers check their protocol version when they meet;
 /// this catches what slips through.
@@ -32,7 +33,10 @@ const MAGIC: &[u8; 8] = b"inshsc02";
 /// First bytes of every encoded [`RowCountExec`].
 const ROW_COUNT_MAGIC: &[u8; 8] = b"inshrc01";
 
-/// Encodes and decodes Iceberg scans and row counts; answers with an error for every other plan.
+/// First bytes of every encoded [`WriteExec`].
+const WRITE_MAGIC: &[u8; 8] = b"inshwr01";
+
+/// Encodes and decodes Iceberg scans, row counts and writers; answers with an error for every other plan.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IcebergCodec;
 
@@ -43,6 +47,13 @@ impl PhysicalExtensionCodec for IcebergCodec {
         inputs: &[Arc<dyn ExecutionPlan>],
         ctx: &TaskContext,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some(message) = buf.strip_prefix(WRITE_MAGIC) {
+            let [input] = inputs else {
+                return not_impl_err!("a writer of an Iceberg table has one input");
+            };
+            let target = Arc::new(WriteTarget::decode(message)?);
+            return Ok(Arc::new(WriteExec::try_new(target, Arc::clone(input))?));
+        }
         if !inputs.is_empty() {
             return not_impl_err!("an Iceberg scan has no inputs");
         }
@@ -59,6 +70,11 @@ impl PhysicalExtensionCodec for IcebergCodec {
         if let Some(count) = node.downcast_ref::<RowCountExec>() {
             buf.extend_from_slice(ROW_COUNT_MAGIC);
             return encode::row_count(count, buf);
+        }
+        if let Some(write) = node.downcast_ref::<WriteExec>() {
+            buf.extend_from_slice(WRITE_MAGIC);
+            buf.extend(write.target().encode()?);
+            return Ok(());
         }
         let Some((config, source)) = scan_config(node.as_ref()) else {
             return not_impl_err!("{} is not an Iceberg scan", node.name());

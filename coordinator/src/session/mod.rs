@@ -16,6 +16,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
@@ -322,16 +323,34 @@ impl Session {
                 Ok((plan, stream))
             }
             Body::Insert { insert, config } => {
-                let (plan, state) = self.physical_plan(&insert.input, config).await?;
-                let rows = execute_stream(Arc::clone(&plan), state.task_ctx())?;
                 let catalogs = Arc::clone(&self.node.options.catalogs);
-                Ok((plan, insert.run(catalogs, rows)))
+                let Some(prepared) = insert.prepare(&catalogs).await? else {
+                    let plan = Arc::new(EmptyExec::new(Arc::clone(shape.schema())));
+                    return Ok((plan, insert::nothing()));
+                };
+                let (plan, state) = self.physical_plan(&prepared.plan, config).await?;
+                let files = execute_stream(Arc::clone(&plan), state.task_ctx())?;
+                Ok((plan, prepared.run(catalogs, files)))
             }
             Body::Explain {
                 plan,
                 config,
                 analyze,
             } => {
+                let plan = match plan {
+                    LogicalPlan::Dml(_) if analyze.is_some() => {
+                        return Err(Error::Unsupported(
+                            "EXPLAIN ANALYZE of a statement that changes rows is not supported; \
+                             EXPLAIN is"
+                                .to_owned(),
+                        ));
+                    }
+                    LogicalPlan::Dml(dml) => {
+                        let catalogs = &self.node.options.catalogs;
+                        Insert::of(dml)?.explained(catalogs).await?
+                    }
+                    plan => plan,
+                };
                 let (physical, state) = self.physical_plan(&plan, config).await?;
                 let stream = match analyze {
                     Some(analyze) => analyze.run(Arc::clone(&physical), &state)?,
@@ -341,9 +360,7 @@ impl Session {
             }
             Body::Done => {
                 let schema = Arc::clone(shape.schema());
-                let plan = Arc::new(datafusion::physical_plan::empty::EmptyExec::new(
-                    Arc::clone(&schema),
-                ));
+                let plan = Arc::new(EmptyExec::new(Arc::clone(&schema)));
                 let stream = RecordBatchStreamAdapter::new(schema, futures::stream::empty());
                 Ok((plan, Box::pin(stream)))
             }

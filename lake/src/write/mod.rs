@@ -1,16 +1,33 @@
 //! Adding rows to a table.
 //!
 //! ```text
-//! batches -> columns in the table's types (rows) -> by partition -> Parquet files (writer)
-//!         -> manifest and snapshot (append) -> commit (catalog::change_table)
+//! INSERT -> provider -> exec: dealt out and sorted as the table wants (layout)
+//!        -> writer: the table's types (rows), partitions, open files (file)
+//!        -> complete files with what manifests tell of them (metrics, bounds)
+//!        -> manifest and snapshot (append) -> commit (catalog::change_table)
 //! ```
 //!
-//! Whoever writes owns the files until they are committed: a writer that is dropped before removes
-//! what it wrote.
+//! The operator runs where the plan's last stage runs, the commit on the coordinator. Who writes
+//! owns the files: a writer that is dropped before it is done removes what it wrote, and the
+//! statement removes all of it when it is not committed ([`StatementFiles`]).
 
 mod append;
+mod bounds;
+mod cleanup;
+mod exec;
+mod file;
+mod layout;
+mod metrics;
+mod options;
+mod partitions;
+mod provider;
 mod rows;
+mod target;
 mod writer;
 
 pub use append::Append;
-pub use writer::{TableWriter, WrittenFiles};
+pub use cleanup::StatementFiles;
+pub use exec::{WriteExec, data_files};
+pub use layout::transform_function;
+pub use provider::WriteProvider;
+pub use target::WriteTarget;

@@ -23,18 +23,31 @@ pub struct RowShape {
 }
 
 impl RowShape {
-    /// For rows of all columns of `schema`, in its order.
+    /// For rows of all columns of `schema`, in its order, that come with the columns of `input`.
     ///
     /// # Errors
     /// [`Error::Refused`] for a type that is not written.
-    pub fn new(table: &str, schema: &Arc<Schema>) -> Result<Self> {
+    pub fn new(table: &str, schema: &Arc<Schema>, input: &SchemaRef) -> Result<Self> {
         let arrow = schema_to_arrow_schema(schema)
             .map_err(|error| Error::Refused(format!("table {table}: {}", error.message())))?;
+        let fields = arrow.fields().iter().enumerate().map(|(place, field)| {
+            let given = input.fields().get(place).map(|field| field.data_type());
+            match given.and_then(|given| kept(given, field.data_type())) {
+                Some(view) => Arc::new(field.as_ref().clone().with_data_type(view)),
+                None => Arc::clone(field),
+            }
+        });
+        let arrow = arrow::datatypes::Schema::new(fields.collect::<Vec<_>>());
         Ok(Self {
             table: table.to_owned(),
             schema: Arc::clone(schema),
             arrow: Arc::new(arrow),
         })
+    }
+
+    /// The schema of the rows that come out, with field ids.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.arrow
     }
 
     /// The batch in the table's types.
@@ -69,6 +82,15 @@ impl RowShape {
         let columns = columns.collect::<Result<Vec<_>>>()?;
         RecordBatch::try_new(Arc::clone(&self.arrow), columns)
             .map_err(|error| Error::Conflict(format!("table {}: {error}", self.table)))
+    }
+}
+
+/// Views are written as the texts and bytes they are: no copy is made of them before.
+fn kept(given: &DataType, wanted: &DataType) -> Option<DataType> {
+    match (given, wanted) {
+        (DataType::Utf8View, DataType::Utf8 | DataType::LargeUtf8)
+        | (DataType::BinaryView, DataType::Binary | DataType::LargeBinary) => Some(given.clone()),
+        _ => None,
     }
 }
 

@@ -1,112 +1,83 @@
-//! Writing the data files of one statement.
+//! Writing the rows of one stream into data files.
+//!
+//! ```text
+//! batches -> the table's types -> gathered -> dealt out by partition -> open files -> complete files
+//! ```
+//!
+//! Rows of a partitioned table are gathered until there are many, so that each partition's file is
+//! handed many at once. What is gathered and what open files hold is reserved from the memory pool;
+//! when that refuses, the largest row groups are ended first, then the largest files: memory stays
+//! bounded with any number of partitions, at the price of smaller row groups.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use iceberg::arrow::RecordBatchPartitionSplitter;
-use iceberg::io::FileIO;
-use iceberg::spec::{DataFile, DataFileFormat, PartitionKey, TableMetadata};
-use iceberg::table::Table;
-use iceberg::writer::base_writer::data_file_writer::{DataFileWriter, DataFileWriterBuilder};
-use iceberg::writer::file_writer::ParquetWriterBuilder;
-use iceberg::writer::file_writer::location_generator::{
-    DefaultFileNameGenerator, LocationGenerator,
-};
-use iceberg::writer::file_writer::rolling_writer::RollingFileWriterBuilder;
-use iceberg::writer::partitioning::PartitioningWriter;
-use iceberg::writer::partitioning::fanout_writer::FanoutWriter;
-use iceberg::writer::{IcebergWriter, IcebergWriterBuilder};
-use parking_lot::Mutex;
-use parquet::basic::{Compression, ZstdLevel};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::interleave_record_batch;
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::execution::memory_pool::MemoryReservation;
+use iceberg::spec::Struct;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::file::properties::WriterProperties;
 use uuid::Uuid;
 
+use super::file::{OpenFile, WrittenFile};
+use super::partitions::Partitions;
 use super::rows::RowShape;
+use super::target::WriteTarget;
 use crate::{Error, Result};
 
-/// Properties of a table about its data files, and their defaults (Iceberg, "Write properties").
-const TARGET_BYTES: (&str, usize) = ("write.target-file-size-bytes", 512 << 20);
-const CODEC: &str = "write.parquet.compression-codec";
-const FORMAT: &str = "write.format.default";
-const DATA_PATH: &str = "write.data.path";
+/// Rows, and their bytes, that are gathered before they are dealt out.
+const GATHERED_ROWS: usize = 1 << 18;
+const GATHERED_BYTES: usize = 48 << 20;
 
-/// Smaller files than this are not asked for in earnest.
-const TARGET_BYTES_MIN: usize = 1 << 16;
+/// Bytes that one writer takes in all, whatever the pool would give.
+const WRITER_BYTES_MAX: usize = 512 << 20;
 
-type FilesBuilder = DataFileWriterBuilder<ParquetWriterBuilder, Place, DefaultFileNameGenerator>;
-type FilesWriter = DataFileWriter<ParquetWriterBuilder, Place, DefaultFileNameGenerator>;
+/// A row group is not ended for the memory of less than this, nor a file for that.
+const FREED_BYTES_MIN: usize = 256 << 10;
 
-enum Files {
-    Plain(Box<FilesWriter>),
-    ByPartition(
-        Box<FanoutWriter<FilesBuilder>>,
-        Box<RecordBatchPartitionSplitter>,
-    ),
-}
-
-/// Writes rows into new data files of a table.
+/// Writes rows into new data files of a table. One that is dropped before it is finished removes
+/// what it wrote.
 pub struct TableWriter {
+    target: Arc<WriteTarget>,
     shape: RowShape,
+    parquet: WriterProperties,
+    partitions: Option<Partitions>,
+    gathered: Vec<RecordBatch>,
+    gathered_rows: usize,
+    gathered_bytes: usize,
+    memory: MemoryReservation,
     files: Files,
-    rows: u64,
-    written: WrittenFiles,
-    name: String,
 }
 
 impl TableWriter {
-    /// Begins to write rows of all columns of the table's schema.
+    /// Begins to write rows with the columns of `input` into `store`. Memory is reserved in
+    /// `memory`.
     ///
     /// # Errors
-    /// [`Error::Refused`] for tables whose files are to have another format or an unknown
-    /// compression, or whose types are not written.
-    pub async fn new(name: &str, table: &Table) -> Result<Self> {
-        let metadata = table.metadata();
-        let schema = metadata.current_schema();
-        let written = WrittenFiles::new(table.file_io().clone());
-        let place = Place {
-            folder: data_folder(metadata),
-            written: Arc::clone(&written.locations),
-        };
-        let names = DefaultFileNameGenerator::new(
-            Uuid::new_v4().to_string(),
-            None,
-            DataFileFormat::Parquet,
-        );
-        let parquet = ParquetWriterBuilder::new(properties(name, metadata)?, Arc::clone(schema));
-        let rolling = RollingFileWriterBuilder::new(
-            parquet,
-            target_bytes(metadata),
-            table.file_io().clone(),
-            place,
-            names,
-        );
-        let builder = DataFileWriterBuilder::new(rolling);
-        let failed = |error: iceberg::Error| failed(name, &error);
-        let spec = metadata.default_partition_spec();
-        let files = match spec.is_unpartitioned() {
-            true => {
-                let key = PartitionKey::new(
-                    spec.as_ref().clone(),
-                    Arc::clone(schema),
-                    iceberg::spec::Struct::empty(),
-                );
-                Files::Plain(Box::new(builder.build(Some(key)).await.map_err(failed)?))
-            }
-            false => {
-                let splitter = RecordBatchPartitionSplitter::try_new_with_computed_values(
-                    Arc::clone(schema),
-                    Arc::clone(spec),
-                );
-                let splitter = Box::new(splitter.map_err(failed)?);
-                Files::ByPartition(Box::new(FanoutWriter::new(builder)), splitter)
-            }
+    /// [`Error::Refused`] for types and partitions that are not written.
+    pub fn new(
+        target: &Arc<WriteTarget>,
+        input: &SchemaRef,
+        store: Arc<dyn ObjectStore>,
+        memory: MemoryReservation,
+    ) -> Result<Self> {
+        let partitions = match target.spec.is_unpartitioned() {
+            true => None,
+            false => Some(Partitions::new(target)?),
         };
         Ok(Self {
-            shape: RowShape::new(name, schema)?,
-            files,
-            rows: 0,
-            written,
-            name: name.to_owned(),
+            shape: RowShape::new(&target.table, &target.schema, input)?,
+            parquet: target.options.parquet(),
+            partitions,
+            gathered: vec![],
+            gathered_rows: 0,
+            gathered_bytes: 0,
+            memory,
+            files: Files::new(target, store),
+            target: Arc::clone(target),
         })
     }
 
@@ -120,150 +91,267 @@ impl TableWriter {
             return Ok(());
         }
         let batch = self.shape.apply(batch)?;
-        self.rows += batch.num_rows() as u64;
-        let failed = |error: iceberg::Error| failed(&self.name, &error);
-        match &mut self.files {
-            Files::Plain(writer) => writer.write(batch).await.map_err(failed),
-            Files::ByPartition(writer, splitter) => {
-                for (key, part) in splitter.split(&batch).map_err(failed)? {
-                    writer.write(key, part).await.map_err(failed)?;
-                }
-                Ok(())
-            }
+        if self.partitions.is_none() {
+            return self.write_to(WHOLE_TABLE, &batch).await;
         }
+        self.gathered_rows += batch.num_rows();
+        self.gathered_bytes += batch.columns().iter().map(|c| bytes_of(c)).sum::<usize>();
+        self.gathered.push(batch);
+        let is_much = self.gathered_rows >= GATHERED_ROWS || self.gathered_bytes >= GATHERED_BYTES;
+        if is_much || !self.reserve(false) {
+            self.deal_out().await?;
+        }
+        Ok(())
     }
 
-    /// Ends the files. They are removed when what is returned is dropped, unless it is told that
-    /// they were committed.
+    /// Ends all files and gives them, with what removes them again.
     ///
     /// # Errors
     /// As [`TableWriter::write`].
-    pub async fn finish(self) -> Result<(Vec<DataFile>, u64, WrittenFiles)> {
-        let failed = |error: iceberg::Error| failed(&self.name, &error);
-        let files = match self.files {
-            Files::Plain(_) if self.rows == 0 => vec![],
-            Files::Plain(mut writer) => writer.close().await.map_err(failed)?,
-            Files::ByPartition(writer, _) => writer.close().await.map_err(failed)?,
+    pub async fn finish(mut self) -> Result<Vec<WrittenFile>> {
+        self.deal_out().await?;
+        let mut open: Vec<usize> = self.files.open.keys().copied().collect();
+        open.sort_unstable();
+        for number in open {
+            self.end(number).await?;
+        }
+        self.files.is_over = true;
+        Ok(std::mem::take(&mut self.files.complete))
+    }
+
+    /// Hands gathered rows to the files of their partitions.
+    async fn deal_out(&mut self) -> Result<()> {
+        let batches = std::mem::take(&mut self.gathered);
+        let Some(partitions) = self.partitions.as_mut().filter(|_| !batches.is_empty()) else {
+            return Ok(());
         };
-        Ok((files, self.rows, self.written))
-    }
-}
-
-fn failed(name: &str, error: &iceberg::Error) -> Error {
-    Error::in_chain(error).unwrap_or_else(|| Error::Unavailable {
-        service: format!("writing table {name}"),
-        why: error.to_string(),
-    })
-}
-
-fn data_folder(metadata: &TableMetadata) -> String {
-    let own = || format!("{}/data", metadata.location().trim_end_matches('/'));
-    let given = metadata.properties().get(DATA_PATH);
-    given.map_or_else(own, |path| path.trim_end_matches('/').to_owned())
-}
-
-fn target_bytes(metadata: &TableMetadata) -> usize {
-    let given = metadata.properties().get(TARGET_BYTES.0);
-    let bytes = given.and_then(|text| text.parse().ok());
-    bytes.unwrap_or(TARGET_BYTES.1).max(TARGET_BYTES_MIN)
-}
-
-fn properties(name: &str, metadata: &TableMetadata) -> Result<WriterProperties> {
-    let own = metadata.properties();
-    if let Some(format) = own
-        .get(FORMAT)
-        .filter(|f| !f.eq_ignore_ascii_case("parquet"))
-    {
-        return Err(Error::Refused(format!(
-            "table {name} wants its files as {format} ({FORMAT}); only parquet is written"
-        )));
-    }
-    let codec = own.get(CODEC).map_or("zstd", String::as_str);
-    let compression = match codec.to_ascii_lowercase().as_str() {
-        "zstd" => Compression::ZSTD(ZstdLevel::default()),
-        "snappy" => Compression::SNAPPY,
-        "lz4" | "lz4_raw" => Compression::LZ4_RAW,
-        "none" | "uncompressed" => Compression::UNCOMPRESSED,
-        other => {
-            return Err(Error::Refused(format!(
-                "table {name} wants its files compressed by {other} ({CODEC}); zstd, snappy, lz4 \
-                 and uncompressed are written"
-            )));
+        let mut rows: Vec<(usize, Vec<(usize, usize)>)> = vec![];
+        let mut places: HashMap<usize, usize> = HashMap::new();
+        for (at, batch) in batches.iter().enumerate() {
+            for (row, number) in partitions.of(batch)?.into_iter().enumerate() {
+                let place = *places.entry(number).or_insert_with(|| {
+                    rows.push((number, vec![]));
+                    rows.len() - 1
+                });
+                if let Some((_, rows)) = rows.get_mut(place) {
+                    rows.push((at, row));
+                }
+            }
         }
-    };
-    Ok(WriterProperties::builder()
-        .set_compression(compression)
-        .build())
-}
+        let all: Vec<&RecordBatch> = batches.iter().collect();
+        for (number, rows) in &rows {
+            let part = interleave_record_batch(&all, rows);
+            let part = part.map_err(|error| Error::Internal(error.to_string()))?;
+            self.write_to(*number, &part).await?;
+            // Encoding takes a while; others want to run.
+            tokio::task::yield_now().await;
+        }
+        drop(batches);
+        (self.gathered_rows, self.gathered_bytes) = (0, 0);
+        if self.target.is_clustered() {
+            self.end_all_but(rows.last().map(|(number, _)| *number))
+                .await?;
+        }
+        Ok(())
+    }
 
-/// Where files go, which notes them. Partitions are in the metadata; their values, which may be any
-/// text, are no part of the path.
-#[derive(Clone, Debug)]
-struct Place {
-    folder: String,
-    written: Arc<Mutex<Vec<String>>>,
-}
+    /// Rows come in the order of their partitions: all but the last one are complete.
+    async fn end_all_but(&mut self, last: Option<usize>) -> Result<()> {
+        let open = self.files.open.keys().copied();
+        let mut done: Vec<usize> = open.filter(|number| Some(*number) != last).collect();
+        done.sort_unstable();
+        for number in done {
+            self.end(number).await?;
+        }
+        Ok(())
+    }
 
-impl LocationGenerator for Place {
-    fn generate_location(&self, _: Option<&PartitionKey>, file_name: &str) -> String {
-        let location = format!("{}/{file_name}", self.folder);
-        self.written.lock().push(location.clone());
-        location
+    async fn write_to(&mut self, number: usize, batch: &RecordBatch) -> Result<()> {
+        let file = match self.files.open.get_mut(&number) {
+            Some(file) => file,
+            None => self
+                .files
+                .begin(number, self.shape.schema(), &self.parquet)?,
+        };
+        let before = file.memory_bytes();
+        file.write(batch).await?;
+        let (after, bytes) = (file.memory_bytes(), file.file_bytes());
+        self.files.memory = self
+            .files
+            .memory
+            .saturating_sub(before)
+            .saturating_add(after);
+        if bytes >= self.target.options.target_bytes {
+            self.end(number).await?;
+        }
+        self.fit().await
+    }
+
+    async fn end(&mut self, number: usize) -> Result<()> {
+        let partition = match &self.partitions {
+            Some(partitions) => partitions.value(number),
+            None => Struct::empty(),
+        };
+        self.files.end(number, &partition).await
+    }
+
+    /// Frees memory until what is held fits.
+    async fn fit(&mut self) -> Result<()> {
+        while !self.reserve(false) {
+            if let Some(number) = self.files.largest(OpenFile::row_group_bytes) {
+                self.files.flush(number).await?;
+            } else if let Some(number) = self.files.largest(OpenFile::memory_bytes) {
+                self.end(number).await?;
+            } else {
+                // There is nothing more to give back.
+                self.reserve(true);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what is held is granted. With `force` it is taken.
+    fn reserve(&self, force: bool) -> bool {
+        let held = self.gathered_bytes + self.files.memory;
+        if force {
+            self.memory.resize(held);
+            return true;
+        }
+        held <= WRITER_BYTES_MAX && self.memory.try_resize(held).is_ok()
     }
 }
 
-/// Files that belong to nobody yet.
-#[derive(Debug)]
-pub struct WrittenFiles {
-    file_io: FileIO,
-    locations: Arc<Mutex<Vec<String>>>,
-    owned: bool,
+/// The number of the one partition of a table without partitions.
+const WHOLE_TABLE: usize = 0;
+
+/// The files of one writer.
+struct Files {
+    target: Arc<WriteTarget>,
+    store: Arc<dyn ObjectStore>,
+    open: HashMap<usize, OpenFile>,
+    /// What the open files hold.
+    memory: usize,
+    complete: Vec<WrittenFile>,
+    /// Tells the writers of one statement apart.
+    writer: String,
+    begun: Vec<Path>,
+    is_over: bool,
 }
 
-impl WrittenFiles {
-    fn new(file_io: FileIO) -> Self {
+impl Files {
+    fn new(target: &Arc<WriteTarget>, store: Arc<dyn ObjectStore>) -> Self {
+        let writer = Uuid::new_v4().simple().to_string();
         Self {
-            file_io,
-            locations: Arc::default(),
-            owned: true,
+            target: Arc::clone(target),
+            store,
+            open: HashMap::new(),
+            memory: 0,
+            complete: vec![],
+            writer: writer.get(..8).unwrap_or_default().to_owned(),
+            begun: vec![],
+            is_over: false,
         }
     }
 
-    /// The files belong to the table now, or may do so.
-    pub fn keep(mut self) {
-        self.owned = false;
+    fn begin(
+        &mut self,
+        number: usize,
+        schema: &SchemaRef,
+        parquet: &WriterProperties,
+    ) -> Result<&mut OpenFile> {
+        let (statement, at) = (self.target.statement, self.begun.len());
+        let name = format!("{statement}-{}-{at:05}.parquet", self.writer);
+        let path = self.target.path.clone().join(name.as_str());
+        let location = format!("{}/{name}", self.target.folder);
+        let file = OpenFile::new(&self.store, path.clone(), location, schema, parquet)?;
+        self.begun.push(path);
+        self.memory += file.memory_bytes();
+        Ok(self.open.entry(number).or_insert(file))
     }
 
-    /// Removes the files.
-    pub async fn remove(mut self) {
-        self.owned = false;
-        let locations = std::mem::take(&mut *self.locations.lock());
-        remove_all(&self.file_io, locations).await;
+    async fn flush(&mut self, number: usize) -> Result<()> {
+        let Some(file) = self.open.get_mut(&number) else {
+            return Ok(());
+        };
+        let before = file.memory_bytes();
+        file.flush().await?;
+        let after = file.memory_bytes();
+        self.memory = self.memory.saturating_sub(before).saturating_add(after);
+        Ok(())
+    }
+
+    async fn end(&mut self, number: usize, partition: &Struct) -> Result<()> {
+        let Some(file) = self.open.remove(&number) else {
+            return Ok(());
+        };
+        self.memory = self.memory.saturating_sub(file.memory_bytes());
+        let written = file.finish(&self.target, partition).await?;
+        self.complete.push(written);
+        Ok(())
+    }
+
+    /// The file with the most of something, if that is worth freeing.
+    fn largest(&self, of: fn(&OpenFile) -> usize) -> Option<usize> {
+        let sizes = self.open.iter().map(|(number, file)| (of(file), *number));
+        let (bytes, number) = sizes.max()?;
+        (bytes >= FREED_BYTES_MIN).then_some(number)
     }
 }
 
-impl Drop for WrittenFiles {
-    /// A statement that was cancelled: the task ends once the files are gone.
+impl Drop for Files {
+    /// A statement that failed or was cancelled: the task ends once the files are gone.
     fn drop(&mut self) {
-        let locations = std::mem::take(&mut *self.locations.lock());
-        if !self.owned || locations.is_empty() {
+        let begun = std::mem::take(&mut self.begun);
+        if self.is_over || begun.is_empty() {
             return;
         }
-        let file_io = self.file_io.clone();
+        let open: Vec<OpenFile> = std::mem::take(&mut self.open).into_values().collect();
+        let store = Arc::clone(&self.store);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { remove_all(&file_io, locations).await });
+            runtime.spawn(async move {
+                for file in open {
+                    file.abort().await;
+                }
+                for path in begun {
+                    remove(&store, &path).await;
+                }
+            });
         }
     }
 }
 
-async fn remove_all(file_io: &FileIO, locations: Vec<String>) {
-    for location in locations {
-        let gone = match file_io.exists(&location).await {
-            Ok(false) => Ok(()),
-            _ => file_io.delete(&location).await,
-        };
-        if let Err(error) = gone {
-            tracing::warn!(location, %error, "a file that is not needed could not be removed");
+/// Removes a file that nothing refers to, if it is there.
+pub(super) async fn remove(store: &Arc<dyn ObjectStore>, path: &Path) {
+    match store.delete(path).await {
+        Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+        Err(error) => {
+            tracing::warn!(%path, %error, "a file that is not needed could not be removed");
+        }
+    }
+}
+
+/// Bytes of a column's values. Views share buffers with other batches, so their buffers say little.
+fn bytes_of(column: &Arc<dyn Array>) -> usize {
+    const VIEW_BYTES: usize = size_of::<u128>();
+    let lengths = |views: &[u128]| {
+        views
+            .iter()
+            .map(|view| (*view as u32) as usize)
+            .sum::<usize>()
+    };
+    match column.data_type() {
+        DataType::Utf8View => {
+            let views = column.as_string_view().views();
+            views.len() * VIEW_BYTES + lengths(views)
+        }
+        DataType::BinaryView => {
+            let views = column.as_binary_view().views();
+            views.len() * VIEW_BYTES + lengths(views)
+        }
+        _ => {
+            let size = column.to_data().get_slice_memory_size();
+            size.unwrap_or_else(|_| column.get_array_memory_size())
         }
     }
 }

@@ -1,0 +1,102 @@
+//! Files of a statement that nothing refers to yet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use super::target::WriteTarget;
+use super::writer::remove;
+use crate::store::Stores;
+
+/// Writers elsewhere end a little later than the statement: who was about to finish is waited for.
+const STRAGGLERS: Duration = Duration::from_secs(2);
+
+/// Owns the files of one statement until they are committed. When it is dropped, all of them are
+/// removed, whoever wrote them.
+#[derive(Debug)]
+pub struct StatementFiles {
+    target: Arc<WriteTarget>,
+    stores: Arc<Stores>,
+    owned: bool,
+}
+
+impl StatementFiles {
+    /// The files that are written for `target`.
+    pub fn new(target: Arc<WriteTarget>, stores: Arc<Stores>) -> Self {
+        Self {
+            target,
+            stores,
+            owned: true,
+        }
+    }
+
+    /// The files belong to the table now, or may do so.
+    pub fn keep(mut self) {
+        self.owned = false;
+    }
+
+    /// Removes the files that are there now, and later those of stragglers.
+    pub async fn remove(self) {
+        clean(&self.target, &self.stores).await;
+    }
+}
+
+impl Drop for StatementFiles {
+    fn drop(&mut self) {
+        if !self.owned {
+            return;
+        }
+        let (target, stores) = (Arc::clone(&self.target), Arc::clone(&self.stores));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                clean(&target, &stores).await;
+                // Those that were just about to finish.
+                tokio::time::sleep(STRAGGLERS).await;
+                clean(&target, &stores).await;
+            });
+        }
+    }
+}
+
+async fn clean(target: &WriteTarget, stores: &Stores) {
+    let Ok((store, folder, _)) = stores.resolve(&target.folder) else {
+        return;
+    };
+    match files(&store, &folder, &target.statement.to_string()).await {
+        Ok(files) => {
+            for path in files {
+                remove(&store, &path).await;
+            }
+        }
+        Err(error) => {
+            let (table, statement) = (&target.table, target.statement);
+            tracing::warn!(%table, %statement, %error, "files that are not needed were not found");
+        }
+    }
+}
+
+/// The files of a folder whose names begin with `prefix`.
+async fn files(
+    store: &Arc<dyn ObjectStore>,
+    folder: &Path,
+    prefix: &str,
+) -> object_store::Result<Vec<Path>> {
+    // Names are listed in their order where the store can, so the listing begins at the first of
+    // them and ends behind the last.
+    let from = folder.clone().join(prefix);
+    let mut listed = store.list_with_offset(Some(folder), &from);
+    let mut found = vec![];
+    while let Some(file) = listed.try_next().await? {
+        let is_ours = file
+            .location
+            .filename()
+            .is_some_and(|name| name.starts_with(prefix));
+        if is_ours {
+            found.push(file.location);
+        }
+    }
+    Ok(found)
+}
