@@ -111,8 +111,8 @@ async fn files_are_as_the_properties_want_them() {
     assert!(sizes.starts_with("true|true|true|"), "{sizes}");
     let rows = "SELECT sum(record_count) FROM s.\"t$files\"";
     assert_eq!(one(&cluster, rows).await, "30000");
-    let metrics = "SELECT count(*) = count(value_counts[2]), count(lower_bounds[2]), count(value_counts[4]),
-        count(*) = count(column_sizes[4]), max(arrow_cast(upper_bounds[3], 'Utf8')), min(arrow_cast(lower_bounds[3], 'Utf8'))
+    let metrics = "SELECT count(*) = count(value_counts[CAST(2 AS int)]), count(lower_bounds[CAST(2 AS int)]), count(value_counts[CAST(4 AS int)]),
+        count(*) = count(column_sizes[CAST(4 AS int)]), max(arrow_cast(upper_bounds[CAST(3 AS int)], 'Utf8')), min(arrow_cast(lower_bounds[CAST(3 AS int)], 'Utf8'))
         FROM s.\"t$files\"";
     assert_eq!(one(&cluster, metrics).await, "true|0|0|true|name :|name 0");
     assert_eq!(
