@@ -217,3 +217,43 @@ async fn a_statement_that_takes_too_long_is_ended() {
     let figures = node.queries().all()[0].figures();
     assert_eq!(figures.state.name(), "FAILED");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_tell_how_many_rows_they_changed() {
+    let lake = lake().await;
+    let cluster = Cluster::start(&lake, 1).await.unwrap();
+    let mut client = cluster.client().await.unwrap();
+    for (sql, changed) in [
+        ("CREATE TABLE sales.t (id bigint, name varchar)", 0),
+        (
+            "INSERT INTO sales.t SELECT id, name FROM sales.orders",
+            3000,
+        ),
+        ("INSERT INTO sales.t VALUES (-1, 'x'), (-2, 'y')", 2),
+        (
+            "CREATE TABLE sales.u AS SELECT * FROM sales.t WHERE id < 0",
+            2,
+        ),
+        ("SELECT * FROM sales.t", -1),
+    ] {
+        let count = client.execute_update(sql.to_owned(), None).await.unwrap();
+        assert_eq!(count, changed, "{sql}");
+    }
+    let insert = "INSERT INTO sales.u SELECT * FROM sales.u".to_owned();
+    let mut prepared = client.prepare(insert, None).await.unwrap();
+    for changed in [2, 4] {
+        assert_eq!(prepared.execute_update().await.unwrap(), changed);
+    }
+    let wrong = client.execute_update("INSERT INTO sales.u VALUES (1)".to_owned(), None);
+    let error = wrong.await.unwrap_err().to_string();
+    assert!(error.contains("1 values"), "{error}");
+    // A result is fetched once: a statement that changes rows does so once.
+    let insert = "INSERT INTO sales.u VALUES (9, 'z')".to_owned();
+    let info = client.execute(insert, None).await.unwrap();
+    let ticket = info.endpoint[0].ticket.clone().unwrap();
+    fetch(&mut client, info).await;
+    assert!(client.do_get(ticket).await.is_err());
+    let count = run(&mut client, "SELECT count(*) FROM sales.u").await;
+    assert_eq!(count, ["9"]);
+    cluster.stop().await;
+}

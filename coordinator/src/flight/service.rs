@@ -4,18 +4,19 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightService;
-use arrow_flight::sql::server::FlightSqlService;
+use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
     ActionCreatePreparedStatementResult, Any, CommandGetCatalogs, CommandGetDbSchemas,
     CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandPreparedStatementQuery,
-    CommandStatementQuery, ProstMessageExt, SqlInfo, TicketStatementQuery,
+    CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate, ProstMessageExt,
+    SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse,
@@ -95,6 +96,23 @@ impl Door {
         let (session, planned) = self.statements.take(handle)?;
         session.run(planned).await
     }
+}
+
+/// Runs a statement; how many rows it changed. -1 for a query, which changes none and whose rows
+/// nobody asked for (Flight SQL, `DoPutUpdateResult`).
+async fn changed(session: Arc<Session>, sql: &str) -> Result<i64> {
+    let planned = session.plan(sql).await?;
+    let changes_rows = planned.changes_rows();
+    let execution = session.run(planned).await?;
+    let has_rows = !execution.schema.fields().is_empty();
+    let batches: Vec<RecordBatch> = match has_rows && !changes_rows {
+        // Not a row of it is sent, so none is computed.
+        true => return Ok(-1),
+        false => execution.stream.try_collect().await?,
+    };
+    let counts = batches.iter().flat_map(|batch| batch.columns().first());
+    let counts = counts.filter_map(|column| column.as_primitive_opt::<Int64Type>());
+    Ok(counts.flat_map(|counts| counts.iter().flatten()).sum())
 }
 
 fn text(handle: &[u8]) -> Result<&str> {
@@ -271,6 +289,30 @@ impl FlightSqlService for Door {
         };
         let execution = execution.await.map_err(status)?;
         Ok(streamed(execution.schema, execution.stream))
+    }
+
+    /// Runs a statement to its end; the answer is how many rows it changed.
+    async fn do_put_statement_update(
+        &self,
+        update: CommandStatementUpdate,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Rpc<i64> {
+        let changed = async { changed(self.session(&request)?, &update.query).await };
+        changed.await.map_err(status)
+    }
+
+    /// As [`Self::do_put_statement_update`], of a statement that was prepared.
+    async fn do_put_prepared_statement_update(
+        &self,
+        update: CommandPreparedStatementUpdate,
+        _request: Request<PeekableFlightDataStream>,
+    ) -> Rpc<i64> {
+        let changed = async {
+            let handle = text(&update.prepared_statement_handle)?;
+            let prepared = self.statements.prepared(handle)?;
+            changed(prepared.session, &prepared.sql).await
+        };
+        changed.await.map_err(status)
     }
 
     async fn do_get_catalogs(

@@ -79,6 +79,11 @@ impl Planned {
     pub fn schema(&self) -> &SchemaRef {
         self.shape.schema()
     }
+
+    /// Whether its result is the number of rows that it changes.
+    pub fn changes_rows(&self) -> bool {
+        matches!(self.body, Some(Body::Insert { .. }))
+    }
 }
 
 impl Drop for Planned {

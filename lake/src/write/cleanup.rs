@@ -65,7 +65,9 @@ async fn clean(target: &WriteTarget, stores: &Stores) {
     let Ok((store, folder, _)) = stores.resolve(&target.folder) else {
         return;
     };
-    match files(&store, &folder, &target.statement.to_string()).await {
+    // Object stores list names in their order, file systems do not.
+    let in_order = !target.store.as_str().starts_with("file:");
+    match files(&store, &folder, &target.statement.to_string(), in_order).await {
         Ok(files) => {
             for path in files {
                 remove(&store, &path).await;
@@ -83,9 +85,10 @@ async fn files(
     store: &Arc<dyn ObjectStore>,
     folder: &Path,
     prefix: &str,
+    in_order: bool,
 ) -> object_store::Result<Vec<Path>> {
-    // Names are listed in their order where the store can, so the listing begins at the first of
-    // them and ends behind the last.
+    // A table may have many files: the listing begins at the first of the statement's, and ends
+    // behind the last where it can.
     let from = folder.clone().join(prefix);
     let mut listed = store.list_with_offset(Some(folder), &from);
     let mut found = vec![];
@@ -96,6 +99,8 @@ async fn files(
             .is_some_and(|name| name.starts_with(prefix));
         if is_ours {
             found.push(file.location);
+        } else if in_order {
+            break;
         }
     }
     Ok(found)
