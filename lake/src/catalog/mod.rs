@@ -15,6 +15,7 @@ mod files;
 mod location;
 mod memory;
 mod metadata;
+mod pointer;
 mod repair;
 mod rest;
 mod scrub;
@@ -271,7 +272,7 @@ impl Entry {
         let shared = Arc::clone(shared);
         Ok(match config.kind {
             CatalogKind::Sql => Box::new(SqlBackend::new(key, config, service, shared)?),
-            CatalogKind::Rest => Box::new(RestBackend::open(key, config, service, shared).await?),
+            CatalogKind::Rest => Box::new(RestBackend::new(key, config, service, shared)?),
             CatalogKind::Memory => {
                 Box::new(MemoryBackend::open(key, config, service, shared).await?)
             }
