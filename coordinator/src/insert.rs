@@ -17,7 +17,7 @@ use futures::TryStreamExt;
 use iceberg::TableCreation;
 use iceberg::table::Table;
 use inshore_lake::TableName;
-use inshore_lake::catalog::Catalogs;
+use inshore_lake::catalog::{Catalogs, Replacement, ReplacementWithRows};
 use inshore_lake::table::IcebergTable;
 use inshore_lake::write::{Append, TableWriter};
 
@@ -33,6 +33,15 @@ enum Target {
         creation: Box<TableCreation>,
         if_not_exists: bool,
     },
+    /// A table that gets a new definition with them, or is made.
+    Replaced(Box<Replacement>),
+}
+
+/// How files become part of a table.
+enum Commit {
+    Change,
+    Create,
+    Replace(Box<Replacement>),
 }
 
 /// Rows to be added to a table.
@@ -80,12 +89,20 @@ impl Insert {
     /// # Errors
     /// As [`NewTableAs::creation`].
     pub fn into_new(name: TableName, table: &NewTableAs, input: LogicalPlan) -> Result<Self> {
-        Ok(Self {
-            name,
-            target: Target::New {
-                creation: Box::new(table.creation(input.schema().as_arrow())?),
+        let creation = table.creation(input.schema().as_arrow())?;
+        let target = match table.or_replace {
+            true => {
+                let replacement = Replacement::new(name.clone(), creation, table.format_version);
+                Target::Replaced(Box::new(replacement))
+            }
+            false => Target::New {
+                creation: Box::new(creation),
                 if_not_exists: table.if_not_exists,
             },
+        };
+        Ok(Self {
+            name,
+            target,
             input,
         })
     }
@@ -117,13 +134,21 @@ impl Insert {
         catalogs: Arc<Catalogs>,
         mut rows: SendableRecordBatchStream,
     ) -> DfResult<u64> {
-        let (table, is_new) = match self.target {
-            Target::Table(table) => (table, false),
+        let (table, commit) = match self.target {
+            Target::Table(table) => (table, Commit::Change),
+            Target::Replaced(replacement) => match catalogs.load(&self.name).await? {
+                Some(table) => (replacement.staged(&table)?, Commit::Replace(replacement)),
+                None => {
+                    let staged = catalogs.stage_table(&self.name, replacement.creation());
+                    let staged = staged.await?.ok_or_else(|| exists(&self.name))?;
+                    (staged, Commit::Create)
+                }
+            },
             Target::New {
                 creation,
                 if_not_exists,
             } => match catalogs.stage_table(&self.name, *creation).await? {
-                Some(staged) => (staged, true),
+                Some(staged) => (staged, Commit::Create),
                 None if if_not_exists => return Ok(0),
                 None => return Err(exists(&self.name).into()),
             },
@@ -136,10 +161,16 @@ impl Insert {
         let (files, count, written) = writer.finish().await?;
         let append = Append::new(&name, &table, files);
         // A commit that has begun goes on to its end, whoever waits for it.
-        let commit = tokio::spawn(async move {
-            let done = match is_new {
-                true => catalogs.create_staged(&self.name, &table, &append).await,
-                false => catalogs.change_table(&self.name, &append).await,
+        let committed = tokio::spawn(async move {
+            let is_new = matches!(commit, Commit::Create);
+            let done = match commit {
+                Commit::Create => catalogs.create_staged(&self.name, &table, &append).await,
+                Commit::Change => catalogs.change_table(&self.name, &append).await,
+                Commit::Replace(replacement) => {
+                    let rows = Box::new(append);
+                    let change = ReplacementWithRows::new(*replacement, table, rows);
+                    catalogs.change_table(&self.name, &change).await
+                }
             };
             match done {
                 Ok(Some(_)) => {
@@ -164,7 +195,7 @@ impl Insert {
                 }
             }
         });
-        match commit.await {
+        match committed.await {
             Ok(done) => done?,
             Err(error) => {
                 let why = error.to_string();

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use iceberg::io::FileIO;
+use iceberg::spec::Schema;
 use iceberg::table::Table;
 use iceberg::{Catalog, ErrorKind, NamespaceIdent, TableCreation, TableUpdate};
 
 use super::metadata::MetadataCache;
+use super::view::{View, no_views};
 use crate::store::Stores;
 use crate::{Result, TableName};
 
@@ -70,6 +72,31 @@ pub(super) trait Backend: Commits {
 
     /// Gives a table another name in the same catalog; false when there is none.
     async fn rename_table(&self, from: &TableName, to: &TableName) -> Result<bool>;
+
+    /// Whether the catalog keeps views.
+    async fn has_views(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// The view as it is now; none when it does not exist.
+    async fn view(&self, _: &TableName) -> Result<Option<View>> {
+        Ok(None)
+    }
+
+    /// The views of a namespace.
+    async fn views(&self, _: &str) -> Result<Vec<String>> {
+        Ok(vec![])
+    }
+
+    /// Makes a view, or replaces one; false when there is something of that name.
+    async fn put_view(&self, name: &TableName, _: &View, _: &Schema, _: bool) -> Result<bool> {
+        Err(no_views(name))
+    }
+
+    /// Removes a view; false when there is none.
+    async fn drop_view(&self, _: &TableName) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// How a catalog takes changes of its tables: each happens once and as a whole, or not at all.

@@ -17,11 +17,13 @@ mod memory;
 mod metadata;
 mod pointer;
 mod repair;
+mod replace;
 mod rest;
 mod scrub;
 mod sql;
 mod statement;
 mod suggest;
+mod view;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,8 +51,10 @@ pub use self::embedded::embedded_config;
 pub(crate) use self::files::metadata_folder;
 pub use self::location::open_location;
 pub use self::repair::COLUMN_TYPE_PROPERTY;
+pub use self::replace::{Replacement, ReplacementWithRows};
 pub use self::statement::{MakeProvider, Reference, StatementCatalogs};
 pub use self::suggest::suggest;
+pub use self::view::View;
 
 /// A listing of a whole catalog may take this many calls' time.
 const CALLS_PER_LISTING: u32 = 4;

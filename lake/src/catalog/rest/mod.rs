@@ -1,10 +1,11 @@
 //! Catalogs behind the Iceberg REST protocol.
 //!
-//! `session` sends requests, `commit` has what changes tables. A table's metadata comes in the
+//! `session` sends requests, `commit` has what changes tables, `views` has views. A table's metadata comes in the
 //! answer itself, so it is always fresh and no file is read.
 
 mod commit;
 mod session;
+mod views;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use iceberg::spec::TableMetadata;
+use iceberg::spec::{Schema, TableMetadata};
 use iceberg::table::Table;
 use iceberg::{CatalogBuilder, NamespaceIdent, TableCreation};
 use iceberg_catalog_rest::{
@@ -24,6 +25,7 @@ use serde_json::{Value, json};
 
 use self::session::{Answer, Session, encode, plain_separator};
 use super::backend::{Backend, Levels, Shared, Writer, walk_namespaces};
+use super::view::View;
 use super::{files, metadata, scrub::Service};
 use crate::config::{CatalogConfig, Secret};
 use crate::store::LakeStorageFactory;
@@ -251,6 +253,32 @@ impl Backend for RestBackend {
             _ if answer.is_ok() => Ok(true),
             _ => Err(self.session.refused(&answer)),
         }
+    }
+
+    async fn has_views(&self) -> Result<bool> {
+        self.views_supported().await
+    }
+
+    async fn view(&self, name: &TableName) -> Result<Option<View>> {
+        self.load_view(name).await
+    }
+
+    async fn views(&self, namespace: &str) -> Result<Vec<String>> {
+        self.list_views(namespace).await
+    }
+
+    async fn put_view(
+        &self,
+        name: &TableName,
+        view: &View,
+        schema: &Schema,
+        replace: bool,
+    ) -> Result<bool> {
+        self.store_view(name, view, schema, replace).await
+    }
+
+    async fn drop_view(&self, name: &TableName) -> Result<bool> {
+        self.remove_view(name).await
     }
 }
 
