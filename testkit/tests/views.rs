@@ -242,6 +242,22 @@ async fn a_rest_catalog_keeps_views_for_everybody() {
         }
     }
     fails(&other, "SELECT * FROM s.spark", &["lake.s.spark", "hive"]).await;
+    // Tables of such a catalog are replaced too, once, also when the answer is lost.
+    for fault in [rest_server::Fault::Conflict, rest_server::Fault::DropAfter] {
+        let table = ("s".to_owned(), "t".to_owned());
+        let before = {
+            let mut catalog = catalog.lock().unwrap();
+            catalog.faults.push_back(fault);
+            catalog.tables[&table].1.clone()
+        };
+        let replace = "CREATE OR REPLACE TABLE s.t AS SELECT 'new' AS a, 8 AS k";
+        answers(&other, replace, &["1"]).await;
+        answers(&other, "SELECT * FROM s.t", &["new|8"]).await;
+        let after = catalog.lock().unwrap().tables[&table].1.clone();
+        assert_eq!(before.uuid(), after.uuid());
+        assert_eq!(after.snapshots().len(), before.snapshots().len() + 1);
+        assert_eq!(after.current_snapshot().unwrap().parent_snapshot_id(), None);
+    }
     // A temporary view is the session's all the same.
     run(&other, "CREATE TEMPORARY VIEW s.mine AS SELECT 5 AS x")
         .await

@@ -172,9 +172,8 @@ async fn what_cannot_be_known_is_said_and_not_sent_again() {
         (403, "check token"),
         (422, "422"),
     ] {
-        let mut faults = shared.lock().unwrap();
-        faults.faults.push_back(Fault::StatusBefore(status));
-        drop(faults);
+        let fault = Fault::StatusBefore(status);
+        shared.lock().unwrap().faults.push_back(fault);
         let error = append(&catalogs, &t, 5).await.unwrap_err().to_string();
         assert!(
             error.contains(part) && error.contains("catalog lake"),
