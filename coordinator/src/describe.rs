@@ -9,6 +9,8 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::error::Result;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use inshore_lake::TableName;
+use inshore_lake::catalog::View;
+use inshore_lake::name::Quoted;
 use inshore_lake::sql_types::type_name;
 
 /// The answer to `DESCRIBE`. DataFusion's own has the types as Arrow calls them.
@@ -41,6 +43,34 @@ pub fn definition(name: &TableName, definition: String) -> Result<LogicalPlan> {
             ("definition", vec![definition]),
         ],
     )
+}
+
+/// The answer to `SHOW VIEWS`.
+pub fn views(catalog: &str, namespace: &str, names: Vec<String>) -> Result<LogicalPlan> {
+    let all = |text: &str| vec![text.to_owned(); names.len()];
+    let (catalogs, namespaces) = (all(catalog), all(namespace));
+    rows(
+        "views",
+        [
+            ("table_catalog", catalogs),
+            ("table_schema", namespaces),
+            ("table_name", names),
+        ],
+    )
+}
+
+/// The statement that would create a view.
+pub fn create_view(name: &TableName, view: &View) -> String {
+    let mut text = format!("CREATE VIEW {name}");
+    if !view.columns.is_empty() {
+        let columns = view.columns.iter().map(|column| Quoted(column).to_string());
+        let columns: Vec<String> = columns.collect();
+        text.push_str(&format!(" ({})", columns.join(", ")));
+    }
+    if let Some(comment) = &view.comment {
+        text.push_str(&format!(" COMMENT '{}'", comment.replace('\'', "''")));
+    }
+    format!("{text} AS\n{}", view.sql)
 }
 
 /// A plan with these rows, in this order.

@@ -22,7 +22,7 @@ use iceberg::TableCreation;
 use iceberg::spec::DataFile;
 use iceberg::table::Table;
 use inshore_lake::TableName;
-use inshore_lake::catalog::Catalogs;
+use inshore_lake::catalog::{Catalogs, Replacement, ReplacementWithRows};
 use inshore_lake::table::IcebergTable;
 use inshore_lake::write::{Append, StatementFiles, WriteProvider, WriteTarget, data_files};
 
@@ -38,6 +38,15 @@ enum Target {
         creation: Box<TableCreation>,
         if_not_exists: bool,
     },
+    /// A table that gets a new definition with them, or is made.
+    Replaced(Box<Replacement>),
+}
+
+/// How files become part of a table.
+enum Commit {
+    Change,
+    Create,
+    Replace(Box<Replacement>),
 }
 
 /// Rows to be added to a table.
@@ -52,7 +61,7 @@ pub struct Insert {
 pub struct Prepared {
     name: TableName,
     table: Table,
-    is_new: bool,
+    commit: Commit,
     target: Arc<WriteTarget>,
     /// Writes the rows, and gives the files.
     pub plan: LogicalPlan,
@@ -108,12 +117,20 @@ impl Insert {
     /// # Errors
     /// As [`NewTableAs::creation`].
     pub fn into_new(name: TableName, table: &NewTableAs, input: LogicalPlan) -> Result<Self> {
-        Ok(Self {
-            name,
-            target: Target::New {
-                creation: Box::new(table.creation(input.schema().as_arrow())?),
+        let creation = table.creation(input.schema().as_arrow())?;
+        let target = match table.or_replace {
+            true => {
+                let replacement = Replacement::new(name.clone(), creation, table.format_version);
+                Target::Replaced(Box::new(replacement))
+            }
+            false => Target::New {
+                creation: Box::new(creation),
                 if_not_exists: table.if_not_exists,
             },
+        };
+        Ok(Self {
+            name,
+            target,
             input,
         })
     }
@@ -128,13 +145,21 @@ impl Insert {
     /// # Errors
     /// As [`Catalogs::stage_table`] and [`WriteTarget::new`].
     pub async fn prepare(self, catalogs: &Catalogs) -> Result<Option<Prepared>> {
-        let (table, is_new) = match self.target {
-            Target::Table(table) => (table, false),
+        let (table, commit) = match self.target {
+            Target::Table(table) => (table, Commit::Change),
+            Target::Replaced(replacement) => match catalogs.load(&self.name).await? {
+                Some(table) => (replacement.staged(&table)?, Commit::Replace(replacement)),
+                None => {
+                    let staged = catalogs.stage_table(&self.name, replacement.creation());
+                    let staged = staged.await?.ok_or_else(|| exists(&self.name))?;
+                    (staged, Commit::Create)
+                }
+            },
             Target::New {
                 creation,
                 if_not_exists,
             } => match catalogs.stage_table(&self.name, *creation).await? {
-                Some(staged) => (staged, true),
+                Some(staged) => (staged, Commit::Create),
                 None if if_not_exists => return Ok(None),
                 None => return Err(exists(&self.name).into()),
             },
@@ -145,7 +170,7 @@ impl Insert {
             plan: writing(&self.name, &target, self.input),
             name: self.name,
             table,
-            is_new,
+            commit,
             target,
         }))
     }
@@ -234,13 +259,18 @@ impl Prepared {
         written: StatementFiles,
     ) -> Result<(), inshore_lake::Error> {
         let append = Append::new(&self.name.to_string(), &self.table, files);
-        let done = match self.is_new {
-            true => {
-                catalogs
-                    .create_staged(&self.name, &self.table, &append)
-                    .await
+        let is_new = matches!(self.commit, Commit::Create);
+        let done = match self.commit {
+            Commit::Create => {
+                let staged = &self.table;
+                catalogs.create_staged(&self.name, staged, &append).await
             }
-            false => catalogs.change_table(&self.name, &append).await,
+            Commit::Change => catalogs.change_table(&self.name, &append).await,
+            Commit::Replace(replacement) => {
+                let rows = Box::new(append);
+                let change = ReplacementWithRows::new(*replacement, self.table, rows);
+                catalogs.change_table(&self.name, &change).await
+            }
         };
         match done {
             Ok(Some(_)) => {
@@ -249,7 +279,7 @@ impl Prepared {
             }
             Ok(None) => {
                 written.remove().await;
-                Err(match self.is_new {
+                Err(match is_new {
                     true => exists(&self.name),
                     false => catalogs.not_found(&self.name).await,
                 })

@@ -115,7 +115,7 @@ impl<F: Fn(&str) -> bool> Fold<F> {
                 match sql.as_mut() {
                     SqlStatement::ExplainTable { table_name, .. } => self.name(table_name),
                     SqlStatement::ShowCreate {
-                        obj_type: ShowCreateObject::Table,
+                        obj_type: ShowCreateObject::Table | ShowCreateObject::View,
                         obj_name,
                     } => self.name(obj_name),
                     SqlStatement::Drop { names, .. } => {

@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 
+use crate::ddl::view::{self, NewView};
 use crate::ddl::{self, Definition, NewTableAs, partitions};
 use crate::versions::{self, Clause};
 use crate::{Error, Result};
@@ -33,6 +34,19 @@ pub enum Kind {
     CreateTableAs(Box<NewTableAs>),
     /// Define a schema or a table.
     Define(Definition),
+    /// Make a view.
+    CreateView(Box<NewView>),
+    /// Drop views of this session or of a catalog.
+    DropViews {
+        /// The folded names.
+        names: Vec<Vec<String>>,
+        /// `IF EXISTS`.
+        if_exists: bool,
+    },
+    /// List views.
+    ShowViews(Box<ShowStatementOptions>),
+    /// Show the statement that would create this view, by its folded name.
+    ShowCreateView(Vec<String>),
     /// Drop tables of this session or of a catalog.
     DropTables {
         /// The folded names.
@@ -63,6 +77,7 @@ pub fn parse(sql: &str) -> Result<Parsed> {
     let (tokens, clauses) = versions::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
     let (tokens, partitions) =
         partitions::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
+    let tokens = view::with_comment_sign(tokens);
     let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(&dialect)
         .with_recursion_limit(RECURSION_LIMIT)
@@ -126,6 +141,24 @@ pub fn classify(
             names: names.to_vec(),
             if_exists,
         },
+        SqlStatement::CreateView(create) => Kind::CreateView(Box::new(NewView::of(&create)?)),
+        SqlStatement::Drop {
+            object_type: ObjectType::View,
+            if_exists,
+            ..
+        } => Kind::DropViews {
+            names: names.to_vec(),
+            if_exists,
+        },
+        SqlStatement::ShowViews {
+            materialized: false,
+            show_options,
+            ..
+        } => Kind::ShowViews(Box::new(show_options)),
+        SqlStatement::ShowCreate {
+            obj_type: ShowCreateObject::View,
+            ..
+        } => Kind::ShowCreateView(names.first().cloned().unwrap_or_default()),
         SqlStatement::ShowCreate {
             obj_type: ShowCreateObject::Table,
             ..

@@ -348,10 +348,10 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Whether values of a column may be read as `ty` (specification, "Schema Evolution").
-fn check_promotion(field: &NestedField, ty: &Type) -> Result<()> {
+/// Whether values of a primitive type may be read as `to` (specification, "Schema Evolution").
+pub(crate) fn is_promotion(from: &Type, to: &Type) -> bool {
     use PrimitiveType as P;
-    let allowed = match (field.field_type.as_ref(), ty) {
+    match (from, to) {
         (from, to) if from == to => true,
         (Type::Primitive(P::Int), Type::Primitive(P::Long))
         | (Type::Primitive(P::Float), Type::Primitive(P::Double)) => true,
@@ -363,7 +363,11 @@ fn check_promotion(field: &NestedField, ty: &Type) -> Result<()> {
             }),
         ) => wider >= precision && scale == same,
         _ => false,
-    };
+    }
+}
+
+fn check_promotion(field: &NestedField, ty: &Type) -> Result<()> {
+    let allowed = is_promotion(&field.field_type, ty);
     match allowed {
         true => Ok(()),
         false => Err(Error::Conflict(format!(

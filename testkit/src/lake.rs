@@ -23,7 +23,7 @@ use iceberg::writer::file_writer::rolling_writer::RollingFileWriterBuilder;
 use iceberg::writer::{IcebergWriter, IcebergWriterBuilder};
 use iceberg::{NamespaceIdent, TableCreation, TableIdent};
 use inshore_lake::catalog::{Catalogs, Writer, embedded_config};
-use inshore_lake::config::LakeConfig;
+use inshore_lake::config::{CatalogConfig, LakeConfig};
 use inshore_lake::store::Stores;
 use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
@@ -72,6 +72,17 @@ impl Lake {
     pub async fn open(folder: &Path) -> Result<Self> {
         let (_, lakes) = embedded_config(folder).await?;
         Self::make(folder, &lakes).await
+    }
+
+    /// A lake with its files in a folder, and one catalog called `lake`.
+    ///
+    /// # Errors
+    /// The folder cannot be made, or the configuration is wrong.
+    pub async fn with_catalog(folder: &Path, catalog: CatalogConfig) -> Result<Self> {
+        let mut lake = Self::open(folder).await?;
+        let catalogs = std::iter::once(("lake".to_owned(), catalog)).collect();
+        lake.catalogs = Catalogs::open(&catalogs, Arc::clone(&lake.stores))?;
+        Ok(lake)
     }
 
     async fn make(folder: &Path, lakes: &BTreeMap<String, LakeConfig>) -> Result<Self> {

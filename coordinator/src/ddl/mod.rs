@@ -11,6 +11,7 @@ pub mod partitions;
 mod run;
 mod table;
 mod types;
+pub mod view;
 
 use datafusion::sql::sqlparser::ast::{
     AlterTableOperation, Expr, ObjectName, ObjectType, RenameTableNameKind, SchemaName,
@@ -18,7 +19,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 use inshore_lake::evolution::Alteration;
 
-pub use self::run::{drop_table, run, table_name};
+pub use self::arrow_types::schema_of;
+pub use self::run::{drop_table, run, schema_name, table_name};
 pub use self::table::{NewTable, NewTableAs};
 use crate::scope::normalized;
 use crate::{Error, Result};

@@ -1,7 +1,7 @@
 //! Carrying definitions out in the catalogs.
 
 use inshore_lake::TableName;
-use inshore_lake::catalog::Catalogs;
+use inshore_lake::catalog::{Catalogs, Replacement};
 use inshore_lake::evolution::Alterations;
 
 use super::Definition;
@@ -40,6 +40,11 @@ pub async fn run(
         }
         Definition::CreateTable(table) => {
             let name = table_name(catalogs, defaults, &table.name);
+            if table.or_replace {
+                let replacement = Replacement::new(name, table.creation, table.format_version);
+                catalogs.create_or_replace_table(&replacement).await?;
+                return Ok(());
+            }
             match catalogs.create_table(&name, table.creation).await? {
                 None if !table.if_not_exists => exists(format!("table {name}")),
                 _ => Ok(()),
@@ -99,7 +104,7 @@ fn exists(what: String) -> Result<()> {
 }
 
 /// `schema` or `catalog.schema`; levels of nested schemas follow each other.
-fn schema_name(
+pub fn schema_name(
     catalogs: &Catalogs,
     defaults: &(String, String),
     parts: &[String],

@@ -22,6 +22,9 @@ use crate::{Error, Result};
 /// properties).
 const FORMAT_VERSION: &str = "format-version";
 
+/// The format version of new tables.
+const DEFAULT_VERSION: FormatVersion = FormatVersion::V2;
+
 /// A table to be made.
 #[derive(Debug)]
 pub struct NewTable {
@@ -29,6 +32,10 @@ pub struct NewTable {
     pub name: Vec<String>,
     /// Whether it may be there already.
     pub if_not_exists: bool,
+    /// Whether a table that is there is replaced.
+    pub or_replace: bool,
+    /// The format version, where it is given.
+    pub format_version: Option<FormatVersion>,
     /// What it is made of. The name is that of the last part.
     pub creation: TableCreation,
 }
@@ -40,12 +47,15 @@ pub struct NewTableAs {
     pub name: Vec<String>,
     /// Whether it may be there already.
     pub if_not_exists: bool,
+    /// Whether a table that is there is replaced.
+    pub or_replace: bool,
+    /// The format version, where it is given.
+    pub format_version: Option<FormatVersion>,
     /// The query.
     pub query: Box<Query>,
     partitions: Vec<Expr>,
     location: Option<String>,
     properties: HashMap<String, String>,
-    format_version: FormatVersion,
 }
 
 impl NewTableAs {
@@ -65,6 +75,7 @@ impl NewTableAs {
         Ok(Some(Self {
             name: folded(&create.name)?,
             if_not_exists: create.if_not_exists,
+            or_replace: create.or_replace,
             query,
             partitions: partitions.unwrap_or_default(),
             location: location(&create),
@@ -78,7 +89,8 @@ impl NewTableAs {
     /// # Errors
     /// As [`schema_of`] and [`partition_spec`].
     pub fn creation(&self, rows: &ArrowSchema) -> Result<TableCreation> {
-        let schema = schema_of(rows, self.format_version >= FormatVersion::V3)?;
+        let format_version = self.format_version.unwrap_or(DEFAULT_VERSION);
+        let schema = schema_of(rows, format_version >= FormatVersion::V3)?;
         let spec = partition_spec(&schema, &self.partitions)?;
         Ok(TableCreation::builder()
             .name(self.name.last().cloned().unwrap_or_default())
@@ -86,7 +98,7 @@ impl NewTableAs {
             .schema(schema)
             .partition_spec_opt(spec)
             .properties(self.properties.clone())
-            .format_version(self.format_version)
+            .format_version(format_version)
             .build())
     }
 }
@@ -106,7 +118,8 @@ pub fn new_table(create: &CreateTable, partitions: Option<&[Expr]>) -> Result<Ne
     let schema = schema.map_err(|error| Error::Sql(error.message().to_owned()))?;
     let spec = partition_spec(&schema, partitions.unwrap_or_default())?;
     let mut properties = properties(create)?;
-    let format_version = format_version(properties.remove(FORMAT_VERSION))?;
+    let given_version = format_version(properties.remove(FORMAT_VERSION))?;
+    let format_version = given_version.unwrap_or(DEFAULT_VERSION);
     if let Some(ty) = columns
         .of_version_3
         .filter(|_| format_version < FormatVersion::V3)
@@ -126,14 +139,20 @@ pub fn new_table(create: &CreateTable, partitions: Option<&[Expr]>) -> Result<Ne
     Ok(NewTable {
         name,
         if_not_exists: create.if_not_exists,
+        or_replace: create.or_replace,
+        format_version: given_version,
         creation,
     })
 }
 
 /// Clauses that are not understood must not be ignored.
 fn refuse_unknown(create: &CreateTable) -> Result<()> {
+    if create.or_replace && create.if_not_exists {
+        return Err(Error::Sql(
+            "OR REPLACE and IF NOT EXISTS exclude each other".to_owned(),
+        ));
+    }
     let refused = [
-        (create.or_replace, "CREATE OR REPLACE TABLE"),
         (
             create.temporary || create.global.is_some(),
             "a temporary table",
@@ -234,11 +253,12 @@ fn text(value: &Expr) -> Option<String> {
     }
 }
 
-fn format_version(property: Option<String>) -> Result<FormatVersion> {
+fn format_version(property: Option<String>) -> Result<Option<FormatVersion>> {
     match property.as_deref() {
-        None | Some("2") => Ok(FormatVersion::V2),
-        Some("1") => Ok(FormatVersion::V1),
-        Some("3") => Ok(FormatVersion::V3),
+        None => Ok(None),
+        Some("1") => Ok(Some(FormatVersion::V1)),
+        Some("2") => Ok(Some(FormatVersion::V2)),
+        Some("3") => Ok(Some(FormatVersion::V3)),
         Some(other) => Err(Error::Sql(format!(
             "property {FORMAT_VERSION} is {other}; it may be 1, 2 or 3"
         ))),

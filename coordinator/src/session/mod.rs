@@ -7,6 +7,7 @@
 
 mod commands;
 mod resolve;
+mod views;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use inshore_lake::catalog::View;
 use inshore_lake::name::TableName;
 use inshore_lake::table::IcebergTable;
 use parking_lot::Mutex;
@@ -42,6 +44,7 @@ pub struct Session {
     node: Arc<Coordinator>,
     settings: Mutex<SessionConfig>,
     tables: Mutex<BTreeMap<TableName, Arc<IcebergTable>>>,
+    views: Mutex<BTreeMap<TableName, View>>,
 }
 
 /// A statement that is ready to run. Dropping it forgets the query.
@@ -99,6 +102,7 @@ impl Session {
         Self {
             settings: Mutex::new(node.base_config()),
             tables: Mutex::default(),
+            views: Mutex::default(),
             node,
         }
     }
@@ -167,6 +171,14 @@ impl Session {
                 let plan = self.show_create(&parts, &mentions, config.clone()).await?;
                 self.body_of(plan, config)?
             }
+            Kind::ShowViews(options) => {
+                let plan = self.show_views(&options).await?;
+                self.body_of(plan, config)?
+            }
+            Kind::ShowCreateView(parts) => {
+                let plan = self.show_create_view(&parts).await?;
+                self.body_of(plan, config)?
+            }
             Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
             Kind::CreateTableAs(_) => return Ok(insert::schema()),
             _ => return Ok(Arc::new(Schema::empty())),
@@ -206,6 +218,22 @@ impl Session {
                 let config = self.settings.lock().clone();
                 let plan = self.show_create(&parts, &mentions, config.clone()).await?;
                 self.body_of(plan, config)
+            }
+            Kind::ShowViews(options) => {
+                let config = self.settings.lock().clone();
+                self.body_of(self.show_views(&options).await?, config)
+            }
+            Kind::ShowCreateView(parts) => {
+                let config = self.settings.lock().clone();
+                self.body_of(self.show_create_view(&parts).await?, config)
+            }
+            Kind::CreateView(view) => {
+                self.create_view(*view, sql).await?;
+                Ok(done())
+            }
+            Kind::DropViews { names, if_exists } => {
+                self.drop_views(&names, if_exists).await?;
+                Ok(done())
             }
             Kind::Rewritten(sql) => Box::pin(self.plan_body(&sql)).await,
             Kind::CreateTableAs(table) => {

@@ -19,33 +19,89 @@ use crate::metadata_columns::{self, Metadata};
 use crate::names::Mention;
 use crate::{Error, Result, as_of, describe, system};
 
+/// A statement, or the query of a view, before it is planned.
+pub(super) struct Unit {
+    pub statement: datafusion::sql::parser::Statement,
+    pub mentions: Vec<Mention>,
+    /// With the defaults that hold for its names.
+    pub config: SessionConfig,
+    pub references: Vec<Reference>,
+}
+
+impl Unit {
+    /// Whether it names metadata columns.
+    pub fn names_metadata(&self) -> bool {
+        let mut references = self.references.iter();
+        references.any(|reference| !reference.metadata_columns.is_empty())
+    }
+}
+
 impl Session {
     /// Plans a statement against the catalogs as they are now.
     pub(super) async fn logical_plan(
         &self,
-        mut statement: datafusion::sql::parser::Statement,
+        statement: datafusion::sql::parser::Statement,
         mentions: &[Mention],
         config: SessionConfig,
     ) -> Result<LogicalPlan> {
-        let state = self.node.local_state(config);
-        let mut references = self.references(&state, &statement, mentions)?;
-        let uses = metadata_columns::uses(&statement);
-        for (parts, column) in &uses {
-            let name = self.resolved(&state, reference_of(parts));
+        let unit = self.unit(statement, mentions.to_vec(), config)?;
+        self.planned(unit, None).await
+    }
+
+    /// Plans a statement and the views that it uses. `own` is the view that is made of it.
+    pub(super) async fn planned(&self, unit: Unit, own: Option<&TableName>) -> Result<LogicalPlan> {
+        let listing = wants_listing(&unit.statement, &unit.references);
+        let catalogs = self.catalogs_for(&unit.references, listing).await?;
+        let hide = self.expand_views(&unit, &catalogs, own).await?;
+        self.plan_unit(unit, &catalogs, hide).await
+    }
+
+    /// A statement with what its names stand for under these settings.
+    pub(super) fn unit(
+        &self,
+        statement: datafusion::sql::parser::Statement,
+        mentions: Vec<Mention>,
+        config: SessionConfig,
+    ) -> Result<Unit> {
+        let state = self.node.local_state(config.clone());
+        let mut references = self.references(&state, &statement, &mentions)?;
+        for (parts, column) in metadata_columns::uses(&statement) {
+            let name = self.resolved(&state, reference_of(&parts));
             for reference in references.iter_mut().filter(|r| r.name == name) {
-                reference.metadata_columns.push((*column).to_owned());
+                reference.metadata_columns.push(column.to_owned());
             }
         }
-        let catalogs = self
-            .catalogs_for(&references, wants_listing(&statement, &references))
+        Ok(Unit {
+            statement,
+            mentions,
+            config,
+            references,
+        })
+    }
+
+    /// Plans one statement over tables and views that are there. With `hide`, tables may have
+    /// metadata columns, which wildcards leave out.
+    pub(super) async fn plan_unit(
+        &self,
+        unit: Unit,
+        catalogs: &Arc<StatementCatalogs>,
+        hide: bool,
+    ) -> Result<LogicalPlan> {
+        let Unit {
+            mut statement,
+            mentions,
+            config,
+            references,
+        } = unit;
+        let state = self.node.local_state(config);
+        self.check_names(&references, &mentions, &state, catalogs)
             .await?;
-        self.check_names(&references, mentions, &state, &catalogs)
-            .await?;
-        if !uses.is_empty() {
-            let metadata = self.metadata_of(mentions, &state, &catalogs).await?;
+        if hide {
+            let metadata = self.metadata_of(&mentions, &state, catalogs).await?;
             let of = |parts: &[String]| metadata.get(parts).cloned().unwrap_or_default();
             metadata_columns::hide(&mut statement, of)?;
         }
+        let catalogs: Arc<dyn CatalogProviderList> = Arc::<StatementCatalogs>::clone(catalogs);
         let state = SessionStateBuilder::new_from_existing(state)
             .with_catalog_list(catalogs)
             .build();
@@ -53,6 +109,28 @@ impl Session {
             LogicalPlan::DescribeTable(table) => Ok(describe::columns(&table.schema)?),
             plan => Ok(plan),
         }
+    }
+
+    /// Loads further tables for a statement: those that its views refer to.
+    pub(super) async fn resolve_into(
+        &self,
+        resolved: &StatementCatalogs,
+        references: &[Reference],
+    ) -> Result<()> {
+        let wanted: Vec<Reference> = references
+            .iter()
+            .filter(|reference| reference.base.namespace != system::SCHEMA)
+            .cloned()
+            .collect();
+        let catalogs = &self.node.options.catalogs;
+        catalogs.resolve_into(resolved, &wanted).await;
+        let homes = references.iter().map(|reference| &reference.name);
+        for name in homes.filter(|name| name.namespace == system::SCHEMA) {
+            for (table, provider) in self.node.system_tables()? {
+                resolved.register(&name.catalog, system::SCHEMA, table, provider);
+            }
+        }
+        Ok(())
     }
 
     /// The tables a statement refers to, and in which state.
@@ -238,7 +316,7 @@ impl Session {
     }
 }
 
-fn exists(catalogs: &StatementCatalogs, name: &TableName) -> bool {
+pub(super) fn exists(catalogs: &StatementCatalogs, name: &TableName) -> bool {
     catalogs
         .catalog(&name.catalog)
         .and_then(|catalog| catalog.schema(&name.namespace))

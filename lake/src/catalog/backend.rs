@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use iceberg::io::FileIO;
+use iceberg::spec::Schema;
 use iceberg::table::Table;
-use iceberg::{Catalog, ErrorKind, NamespaceIdent, TableCreation};
+use iceberg::{Catalog, ErrorKind, NamespaceIdent, TableCreation, TableUpdate};
 
 use super::metadata::MetadataCache;
+use super::view::{View, no_views};
 use crate::store::Stores;
-use crate::{Error, Result, TableName};
+use crate::{Result, TableName};
 
 /// A catalog as iceberg-rust's writers want it.
 pub type Writer = Arc<dyn Catalog>;
@@ -31,7 +33,7 @@ pub(super) struct Shared {
 
 /// One opened catalog. Namespaces are named by their levels joined with `.`.
 #[async_trait]
-pub(super) trait Backend: Send + Sync {
+pub(super) trait Backend: Commits {
     /// All namespaces, nested ones included.
     async fn namespaces(&self) -> Result<Vec<String>>;
 
@@ -53,12 +55,16 @@ pub(super) trait Backend: Send + Sync {
     /// Removes an empty namespace; false when there is none.
     async fn drop_namespace(&self, namespace: &str) -> Result<bool>;
 
-    /// Makes a table without rows, in catalogs that write the metadata themselves; none when there
-    /// is one of that name.
-    async fn create_table(&self, name: &TableName, _: TableCreation) -> Result<Option<Table>> {
-        Err(Error::Internal(format!(
-            "the catalog does not make {name} itself"
-        )))
+    /// Makes a table without rows; none when there is one of that name.
+    async fn create_table(
+        &self,
+        name: &TableName,
+        creation: TableCreation,
+    ) -> Result<Option<Table>> {
+        match self.stage(name, creation).await? {
+            Some(staged) => self.enter(name, &staged, vec![]).await,
+            None => Ok(None),
+        }
     }
 
     /// Takes a table out of the catalog, and leaves its files; false when there is none.
@@ -67,20 +73,70 @@ pub(super) trait Backend: Send + Sync {
     /// Gives a table another name in the same catalog; false when there is none.
     async fn rename_table(&self, from: &TableName, to: &TableName) -> Result<bool>;
 
-    /// Where the files of a new table go, if the statement does not say; none for catalogs that
-    /// write the metadata of new tables themselves.
-    fn new_location(&self, name: &TableName) -> Result<Option<String>>;
+    /// Whether the catalog keeps views.
+    async fn has_views(&self) -> Result<bool> {
+        Ok(false)
+    }
 
-    /// Enters a table whose metadata we wrote; false when there is one of that name. After an error
-    /// it may have happened.
-    async fn enter(&self, name: &TableName, metadata: &str) -> Result<bool>;
+    /// The view as it is now; none when it does not exist.
+    async fn view(&self, _: &TableName) -> Result<Option<View>> {
+        Ok(None)
+    }
 
-    /// Where the metadata of a table lies; none when there is no such table.
-    async fn pointer(&self, name: &TableName) -> Result<Option<String>>;
+    /// The views of a namespace.
+    async fn views(&self, _: &str) -> Result<Vec<String>> {
+        Ok(vec![])
+    }
 
-    /// Points a table at other metadata, unless it points at something else than `from` by now:
-    /// then false. After an error it may have happened.
-    async fn swap(&self, name: &TableName, from: &str, to: &str) -> Result<bool>;
+    /// Makes a view, or replaces one; false when there is something of that name.
+    async fn put_view(&self, name: &TableName, _: &View, _: &Schema, _: bool) -> Result<bool> {
+        Err(no_views(name))
+    }
+
+    /// Removes a view; false when there is none.
+    async fn drop_view(&self, _: &TableName) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// How a catalog takes changes of its tables: each happens once and as a whole, or not at all.
+#[async_trait]
+pub(super) trait Commits: Send + Sync {
+    /// The table as it is now, to be changed: nothing of its metadata is repaired or left out.
+    async fn newest(&self, name: &TableName) -> Result<Option<Table>>;
+
+    /// Makes `updates` of a table that is still as `base` is, as far as they depend on it; none
+    /// when another writer was quicker.
+    ///
+    /// # Errors
+    /// [`crate::Error::CommitUnknown`] when it may have happened; after any other error it has not.
+    async fn commit(
+        &self,
+        name: &TableName,
+        base: &Table,
+        updates: Vec<TableUpdate>,
+    ) -> Result<Option<Table>>;
+
+    /// A table that is not there yet; none when there is one of that name.
+    async fn stage(&self, name: &TableName, creation: TableCreation) -> Result<Option<Table>>;
+
+    /// Makes a staged table, with `updates` made to it; none when there is one of that name by now.
+    ///
+    /// # Errors
+    /// As [`Commits::commit`].
+    async fn enter(
+        &self,
+        name: &TableName,
+        staged: &Table,
+        updates: Vec<TableUpdate>,
+    ) -> Result<Option<Table>>;
+}
+
+/// A catalog that lists one level of namespaces at a time.
+#[async_trait]
+pub(super) trait Levels: Send + Sync {
+    /// The namespaces below one, or the first level.
+    async fn below(&self, parent: Option<&NamespaceIdent>) -> Result<Vec<NamespaceIdent>>;
 }
 
 /// What came of a change through iceberg-rust: false, or none, for the kinds of error given.
@@ -95,22 +151,13 @@ pub(super) fn unless<T>(
     }
 }
 
-/// All namespaces of a catalog that lists one level at a time. `flat` says of an error that the
-/// catalog has nothing below that namespace.
-pub(super) async fn walk_namespaces(
-    catalog: &dyn Catalog,
-    flat: fn(&iceberg::Error) -> bool,
-) -> iceberg::Result<BTreeSet<NamespaceIdent>> {
+/// All namespaces of a catalog, nested ones included.
+pub(super) async fn walk_namespaces(catalog: &dyn Levels) -> Result<Vec<String>> {
     let mut found = BTreeSet::new();
     let mut queue = VecDeque::from([None::<NamespaceIdent>]);
     while let Some(parent) = queue.pop_front() {
         let level = parent.as_ref().map_or(0, |parent| parent.len());
-        let children = match catalog.list_namespaces(parent.as_ref()).await {
-            Ok(children) => children,
-            Err(error) if parent.is_some() && flat(&error) => continue,
-            Err(error) => return Err(error),
-        };
-        for child in children {
+        for child in catalog.below(parent.as_ref()).await? {
             // A service that does not know nested namespaces may list the first level again.
             let below = parent
                 .as_ref()
@@ -124,5 +171,5 @@ pub(super) async fn walk_namespaces(
             }
         }
     }
-    Ok(found)
+    Ok(found.iter().map(|namespace| namespace.join(".")).collect())
 }

@@ -1,13 +1,11 @@
 //! Changing what a catalog holds: namespaces, and tables without rows.
 
-use async_trait::async_trait;
-use iceberg::spec::TableMetadataBuilder;
+use iceberg::TableCreation;
 use iceberg::table::Table;
-use iceberg::{TableCreation, TableUpdate};
 
 use super::backend::Backend;
-use super::commit::{Change, built};
-use super::{CALLS_PER_LISTING, Catalogs, files, metadata};
+use super::commit::{CALLS_PER_ATTEMPT, Change};
+use super::{CALLS_PER_LISTING, Catalogs, files};
 use crate::{Error, Result, TableName};
 
 impl Catalogs {
@@ -46,47 +44,23 @@ impl Catalogs {
         creation: TableCreation,
     ) -> Result<Option<Table>> {
         let backend = self.check_new(name).await?;
-        if backend.new_location(name)?.is_none() {
-            let call = backend.create_table(name, creation);
-            return self.within(&name.catalog, CALLS_PER_LISTING, call).await;
-        }
-        match self.stage_table(name, creation).await? {
-            Some(staged) => self.create_staged(name, &staged, &NoChange).await,
-            None => Ok(None),
-        }
+        let call = backend.create_table(name, creation);
+        self.within(&name.catalog, CALLS_PER_LISTING, call).await
     }
 
     /// A table that is not there yet, so that its first rows can be written; none when there is one
     /// of that name already.
     ///
     /// # Errors
-    /// As [`Catalogs::tables`]; [`Error::Conflict`] for a definition that is no table's,
-    /// [`Error::Refused`] for catalogs that cannot make a table together with its rows.
+    /// As [`Catalogs::tables`]; [`Error::Conflict`] for a definition that is no table's.
     pub async fn stage_table(
         &self,
         name: &TableName,
-        mut creation: TableCreation,
+        creation: TableCreation,
     ) -> Result<Option<Table>> {
         let backend = self.check_new(name).await?;
-        let Some(location) = backend.new_location(name)? else {
-            return Err(Error::Refused(format!(
-                "catalog {} cannot make a table together with its rows yet: make it first, then \
-                 insert",
-                name.catalog
-            )));
-        };
-        let found = async { backend.pointer(name).await };
-        if self.within(&name.catalog, 1, found).await?.is_some() {
-            return Ok(None);
-        }
-        creation.location.get_or_insert(location);
-        let invalid = |error: iceberg::Error| Error::Conflict(error.message().to_owned());
-        let metadata = TableMetadataBuilder::from_table_creation(creation)
-            .and_then(TableMetadataBuilder::build)
-            .map_err(invalid)?
-            .metadata;
-        let file_io = &self.shared.file_io;
-        metadata::table(name.to_ident()?, metadata.into(), None, file_io).map(Some)
+        let call = backend.stage(name, creation);
+        self.within(&name.catalog, 1, call).await
     }
 
     /// Makes a staged table together with a change, at once; none when another one of that name was
@@ -119,43 +93,16 @@ impl Catalogs {
         staged: &Table,
         change: &dyn Change,
     ) -> Result<Option<Table>> {
-        let file_io = &self.shared.file_io;
         let updates = change.updates(staged).await?;
-        let metadata = built(name, staged.metadata(), None, updates)?.metadata;
-        let location = files::write(file_io, &metadata, 0).await?;
         let backend = self.backend(&name.catalog).await?;
-        let deadline = self.shared.call_deadline;
-        let entered = tokio::time::timeout(deadline, backend.enter(name, &location)).await;
-        let error = match entered {
-            Ok(Ok(true)) => {
-                let ident = name.to_ident()?;
-                return metadata::table(ident, metadata.into(), Some(&location), file_io).map(Some);
-            }
-            Ok(Ok(false)) => {
-                files::remove(file_io, &location).await;
-                return Ok(None);
-            }
-            Ok(Err(error)) => error,
-            Err(_) => Error::Unavailable {
-                service: format!("catalog {}", name.catalog),
-                why: format!("no answer within {} s", deadline.as_secs_f32()),
-            },
-        };
-        // An answer that was lost: the catalog knows whether the table was entered.
-        match backend.pointer(name).await {
-            Ok(Some(found)) if found == location => {
-                let ident = name.to_ident()?;
-                metadata::table(ident, metadata.into(), Some(&location), file_io).map(Some)
-            }
-            Ok(Some(_)) => {
-                files::remove(file_io, &location).await;
-                Err(error)
-            }
-            Ok(None) | Err(_) => Err(Error::CommitUnknown {
+        let deadline = self.shared.call_deadline * CALLS_PER_ATTEMPT;
+        let entered = tokio::time::timeout(deadline, backend.enter(name, staged, updates)).await;
+        entered.unwrap_or_else(|_| {
+            Err(Error::CommitUnknown {
                 table: name.to_string(),
-                why: error.to_string(),
-            }),
-        }
+                why: format!("no answer within {} s", deadline.as_secs_f32()),
+            })
+        })
     }
 
     /// The catalog of a new table, whose namespace has to be there.
@@ -202,16 +149,6 @@ impl Catalogs {
                 .await
         };
         self.within(&from.catalog, CALLS_PER_LISTING, call).await
-    }
-}
-
-/// Of a table that begins without rows.
-struct NoChange;
-
-#[async_trait]
-impl Change for NoChange {
-    async fn updates(&self, _: &Table) -> Result<Vec<TableUpdate>> {
-        Ok(vec![])
     }
 }
 

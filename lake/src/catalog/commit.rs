@@ -1,22 +1,21 @@
-//! Changing a table: new metadata from the newest, and the catalog's pointer moved on, if nobody
-//! moved it meanwhile (Iceberg specification, "Optimistic Concurrency").
+//! Changing a table: updates of the newest metadata, which the catalog takes if no other writer was
+//! quicker (Iceberg specification, "Optimistic Concurrency").
 //!
 //! ```text
-//! pointer -> metadata as it is -> updates -> new metadata file -> swap of the pointer
-//!    ^                                                              | another writer was quicker
-//!    +--------------------------- wait, a few times ----------------+
+//! metadata as it is -> updates -> commit: swap of a pointer, or a request with requirements
+//!    ^                              | another writer was quicker
+//!    +--- wait, a few times --------+
 //! ```
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use iceberg::TableUpdate;
-use iceberg::spec::{MetadataLog, TableMetadata, TableMetadataRef};
+use iceberg::spec::{MetadataLog, TableMetadata};
 use iceberg::table::Table;
 
 use super::backend::Backend;
-use super::{Catalogs, files, metadata};
+use super::{Catalogs, files};
 use crate::{Error, Result, TableName};
 
 /// Properties of a table that say how often a commit is tried, and their defaults.
@@ -28,11 +27,9 @@ const MAX_WAIT_MS: (&str, u64) = ("commit.retry.max-wait-ms", 60_000);
 const RETRIES_MAX: u32 = 100;
 const WAIT_MS_MAX: u64 = 60_000;
 
-/// One attempt takes as long as this many calls: reading and writing metadata, and the swap.
-const CALLS_PER_ATTEMPT: u32 = 3;
-
-/// Property that lets commits remove metadata files that fell out of the metadata log.
-const DELETE_AFTER_COMMIT: &str = "write.metadata.delete-after-commit.enabled";
+/// One attempt takes as long as this many calls: reading and writing metadata, the commit, and a
+/// look when its answer is lost.
+pub(super) const CALLS_PER_ATTEMPT: u32 = 4;
 
 /// A change of a table.
 #[async_trait]
@@ -118,80 +115,17 @@ impl Catalogs {
         name: &TableName,
         change: &dyn Change,
     ) -> Result<Attempt> {
-        let shared = &self.shared;
-        let Some(from) = backend.pointer(name).await? else {
+        let Some(before) = backend.newest(name).await? else {
             return Ok(Attempt::Missing);
         };
-        let base = metadata::read_exactly(&shared.stores, &from).await?;
-        let table = |metadata: TableMetadataRef, location: &str| {
-            metadata::table(name.to_ident()?, metadata, Some(location), &shared.file_io)
-        };
-        let before = table(Arc::clone(&base), &from)?;
         let updates = change.updates(&before).await?;
         if updates.is_empty() {
             return Ok(Attempt::Done(before));
         }
-        let built = built(name, &base, Some(&from), updates)?;
-        let number = files::number_of(&from) + 1;
-        let to = files::write(&shared.file_io, &built.metadata, number).await?;
-        let swapped = match backend.swap(name, &from, &to).await {
-            Ok(swapped) => swapped,
-            Err(error) => self.look(backend, name, &from, &to, error).await?,
-        };
-        if !swapped {
-            files::remove(&shared.file_io, &to).await;
-            return Ok(Attempt::Late(Policy::of(&base)));
-        }
-        self.remove_expired(&built).await;
-        Ok(Attempt::Done(table(built.metadata.into(), &to)?))
-    }
-
-    /// Whether a swap whose answer was lost happened: nothing is written twice. The new metadata
-    /// file stays where that cannot be known.
-    async fn look(
-        &self,
-        backend: &dyn Backend,
-        name: &TableName,
-        from: &str,
-        to: &str,
-        error: Error,
-    ) -> Result<bool> {
-        let unknown = |error: Error| Error::CommitUnknown {
-            table: name.to_string(),
-            why: error.to_string(),
-        };
-        match backend.pointer(name).await {
-            Ok(Some(now)) if now == to => Ok(true),
-            Ok(Some(now)) if now == from => Err(unknown(error)),
-            Ok(Some(now)) => {
-                // Another writer went on, from our metadata or from that before it.
-                let newest = metadata::read_exactly(&self.shared.stores, &now).await;
-                let newest = newest.map_err(unknown)?;
-                let log = newest.metadata_log().iter();
-                let log = log.map(|entry| entry.metadata_file.as_str());
-                committed(log, from, to).ok_or_else(|| unknown(error))
-            }
-            Ok(None) | Err(_) => Err(unknown(error)),
-        }
-    }
-
-    async fn remove_expired(&self, built: &Built) {
-        let enabled = built.metadata.properties().get(DELETE_AFTER_COMMIT);
-        if enabled.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-            for entry in &built.expired {
-                files::remove(&self.shared.file_io, &entry.metadata_file).await;
-            }
-        }
-    }
-}
-
-/// Whether the swap from `from` to `to` is part of a history; none when that reaches not far enough
-/// back, since tables bound their metadata log.
-fn committed<'a>(log: impl Iterator<Item = &'a str> + Clone, from: &str, to: &str) -> Option<bool> {
-    let has = |wanted: &str| log.clone().any(|file| file == wanted);
-    match has(to) {
-        true => Some(true),
-        false => has(from).then_some(false),
+        Ok(match backend.commit(name, &before, updates).await? {
+            Some(after) => Attempt::Done(after),
+            None => Attempt::Late(Policy::of(before.metadata())),
+        })
     }
 }
 
@@ -202,9 +136,10 @@ enum Attempt {
     Late(Policy),
 }
 
+/// Metadata after updates, and the metadata files that fell out of its log.
 pub(super) struct Built {
     pub metadata: TableMetadata,
-    expired: Vec<MetadataLog>,
+    pub expired: Vec<MetadataLog>,
 }
 
 /// The metadata after `updates`; `from` is where it was before.
@@ -267,16 +202,6 @@ impl Policy {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn a_history_tells_of_a_swap_as_far_as_it_reaches() {
-        let fate = |log: &[&str]| committed(log.iter().copied(), "from", "to");
-        assert_eq!(fate(&["older", "from", "to", "newer"]), Some(true));
-        assert_eq!(fate(&["to"]), Some(true));
-        assert_eq!(fate(&["older", "from", "other"]), Some(false));
-        assert_eq!(fate(&["other", "newer"]), None);
-        assert_eq!(fate(&[]), None);
-    }
 
     #[test]
     fn waits_grow_up_to_their_bound() {

@@ -9,7 +9,8 @@ use iceberg::table::Table;
 use iceberg::{CatalogBuilder, ErrorKind, NamespaceIdent};
 use tokio::sync::RwLock;
 
-use super::backend::{Backend, Shared, Writer, unless, walk_namespaces};
+use super::backend::{Backend, Levels, Shared, Writer, unless, walk_namespaces};
+use super::pointer::Pointers;
 use super::{files, metadata, scrub::Service};
 use crate::config::CatalogConfig;
 use crate::store::LakeStorageFactory;
@@ -62,9 +63,7 @@ impl MemoryBackend {
 #[async_trait]
 impl Backend for MemoryBackend {
     async fn namespaces(&self) -> Result<Vec<String>> {
-        let found = walk_namespaces(self.catalog.as_ref(), |_| false).await;
-        let found = found.map_err(|error| self.failed(&error))?;
-        Ok(found.iter().map(|namespace| namespace.join(".")).collect())
+        walk_namespaces(self).await
     }
 
     async fn tables(&self, namespace: &str) -> Result<Option<Vec<String>>> {
@@ -129,24 +128,6 @@ impl Backend for MemoryBackend {
         Ok(dropped.map_err(|error| self.failed(&error))?.is_some())
     }
 
-    fn new_location(&self, name: &TableName) -> Result<Option<String>> {
-        let namespace = name.namespace.replace('.', "/");
-        Ok(Some(format!(
-            "{}/{namespace}/{}",
-            self.warehouse, name.table
-        )))
-    }
-
-    async fn enter(&self, name: &TableName, metadata: &str) -> Result<bool> {
-        let ident = name.to_ident()?;
-        let made = self
-            .catalog
-            .register_table(&ident, metadata.to_owned())
-            .await;
-        let made = unless(made, &[ErrorKind::TableAlreadyExists]);
-        Ok(made.map_err(|error| self.failed(&error))?.is_some())
-    }
-
     async fn drop_table(&self, name: &TableName) -> Result<bool> {
         let dropped = self.catalog.drop_table(&name.to_ident()?).await;
         let dropped = unless(dropped, &[ErrorKind::TableNotFound]);
@@ -163,6 +144,36 @@ impl Backend for MemoryBackend {
         }
         let renamed = unless(renamed, &[ErrorKind::TableNotFound]);
         Ok(renamed.map_err(|error| self.failed(&error))?.is_some())
+    }
+}
+
+#[async_trait]
+impl Levels for MemoryBackend {
+    async fn below(&self, parent: Option<&NamespaceIdent>) -> Result<Vec<NamespaceIdent>> {
+        let listed = self.catalog.list_namespaces(parent).await;
+        listed.map_err(|error| self.failed(&error))
+    }
+}
+
+#[async_trait]
+impl Pointers for MemoryBackend {
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn new_location(&self, name: &TableName) -> Result<String> {
+        let namespace = name.namespace.replace('.', "/");
+        Ok(format!("{}/{namespace}/{}", self.warehouse, name.table))
+    }
+
+    async fn insert(&self, name: &TableName, metadata: &str) -> Result<bool> {
+        let ident = name.to_ident()?;
+        let made = self
+            .catalog
+            .register_table(&ident, metadata.to_owned())
+            .await;
+        let made = unless(made, &[ErrorKind::TableAlreadyExists]);
+        Ok(made.map_err(|error| self.failed(&error))?.is_some())
     }
 
     async fn pointer(&self, name: &TableName) -> Result<Option<String>> {

@@ -15,12 +15,15 @@ mod files;
 mod location;
 mod memory;
 mod metadata;
+mod pointer;
 mod repair;
+mod replace;
 mod rest;
 mod scrub;
 mod sql;
 mod statement;
 mod suggest;
+mod view;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -48,8 +51,10 @@ pub use self::embedded::embedded_config;
 pub(crate) use self::files::metadata_folder;
 pub use self::location::open_location;
 pub use self::repair::COLUMN_TYPE_PROPERTY;
+pub use self::replace::{Replacement, ReplacementWithRows};
 pub use self::statement::{MakeProvider, Reference, StatementCatalogs};
 pub use self::suggest::suggest;
+pub use self::view::View;
 
 /// A listing of a whole catalog may take this many calls' time.
 const CALLS_PER_LISTING: u32 = 4;
@@ -271,7 +276,7 @@ impl Entry {
         let shared = Arc::clone(shared);
         Ok(match config.kind {
             CatalogKind::Sql => Box::new(SqlBackend::new(key, config, service, shared)?),
-            CatalogKind::Rest => Box::new(RestBackend::open(key, config, service, shared).await?),
+            CatalogKind::Rest => Box::new(RestBackend::new(key, config, service, shared)?),
             CatalogKind::Memory => {
                 Box::new(MemoryBackend::open(key, config, service, shared).await?)
             }

@@ -151,12 +151,26 @@ impl Catalogs {
                 Slot::Ready(Arc::clone(table) as Arc<dyn TableProvider>),
             );
         }
+        *statement.loads.lock() = Some(Arc::new(Loads::new(make, open)));
+        self.resolve_into(&statement, references).await;
+        statement
+    }
+
+    /// Loads further tables for a statement, as [`Catalogs::resolve`] does: those that its views
+    /// refer to. A table that is there already is not loaded again.
+    pub async fn resolve_into(
+        self: &Arc<Self>,
+        statement: &StatementCatalogs,
+        references: &[Reference],
+    ) {
+        let Some(loads) = statement.loads.lock().clone() else {
+            return;
+        };
         let wanted: IndexSet<Reference> = references
             .iter()
             .filter(|reference| reference.base.namespace != INFORMATION_SCHEMA)
             .cloned()
             .collect();
-        let loads = Arc::new(Loads::new(make, open));
         let provided = wanted.into_iter().map(|reference| {
             let loads = Arc::clone(&loads);
             async move {
@@ -173,7 +187,6 @@ impl Catalogs {
             };
             statement.put(&reference.name, slot);
         }
-        statement
     }
 
     /// Lists every catalog. One that cannot be listed is left out, so that browsing the others
@@ -217,6 +230,7 @@ impl Catalogs {
 pub struct StatementCatalogs {
     catalogs: RwLock<IndexMap<String, Arc<StatementCatalog>>>,
     unlisted: RwLock<Vec<(String, Error)>>,
+    loads: Mutex<Option<Arc<Loads>>>,
 }
 
 impl StatementCatalogs {
@@ -226,6 +240,7 @@ impl StatementCatalogs {
         Self {
             catalogs: RwLock::new(empty.collect()),
             unlisted: RwLock::default(),
+            loads: Mutex::default(),
         }
     }
 

@@ -13,11 +13,11 @@ use inshore_lake::{Error, TableName};
 
 use crate::support::{catalog, open, sqlite};
 
-fn name(namespace: &str, table: &str) -> TableName {
+pub fn name(namespace: &str, table: &str) -> TableName {
     TableName::new("lake", namespace, table)
 }
 
-fn creation(table: &str) -> TableCreation {
+pub fn creation(table: &str) -> TableCreation {
     let id = NestedField::required(1, "id", Type::Primitive(PrimitiveType::Long));
     let schema = Schema::builder().with_fields([id.into()]).build().unwrap();
     let retries = [
@@ -32,7 +32,7 @@ fn creation(table: &str) -> TableCreation {
         .build()
 }
 
-fn property(key: &str, value: &str) -> Alterations {
+pub fn property(key: &str, value: &str) -> Alterations {
     let properties = HashMap::from([(key.to_owned(), value.to_owned())]);
     Alterations(vec![Alteration::SetProperties(properties)])
 }

@@ -18,6 +18,7 @@ pub struct Request {
 }
 
 pub struct Response {
+    /// 0 closes the connection without an answer.
     pub status: u16,
     pub body: Vec<u8>,
 }
@@ -91,6 +92,9 @@ async fn exchange(
         headers,
         body,
     });
+    if response.status == 0 {
+        return Ok(());
+    }
     let head = format!(
         "HTTP/1.1 {} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
          last-modified: Thu, 01 Jan 2026 00:00:00 GMT\r\netag: \"1\"\r\nconnection: close\r\n\r\n",

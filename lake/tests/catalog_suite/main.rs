@@ -8,6 +8,8 @@ mod http;
 mod interop;
 mod postgres;
 mod rest;
+mod rest_changes;
+mod rest_server;
 mod sql;
 mod statement;
 mod store;

@@ -131,6 +131,12 @@ pub async fn append(writer: &Writer, namespace: &str, table: &str, rows: i64) ->
     transaction.commit(writer.as_ref()).await.unwrap()
 }
 
+/// A batch of the ids `0..count`.
+pub fn rows(count: i64) -> RecordBatch {
+    let ids: arrow::array::ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
+    RecordBatch::try_from_iter([("id", ids)]).unwrap()
+}
+
 /// Rows of a table, counted by reading it with iceberg-rust through our storage.
 pub async fn count(table: &Table) -> usize {
     let scan = table.scan().build().unwrap();

@@ -26,6 +26,7 @@ use sqlx::{AnyPool, Row};
 use tokio::sync::OnceCell;
 
 use super::backend::{Backend, Shared, Writer};
+use super::pointer::Pointers;
 use super::{metadata, scrub::Service};
 use crate::config::CatalogConfig;
 use crate::store::LakeStorageFactory;
@@ -275,20 +276,27 @@ impl Backend for SqlBackend {
         self.delete_namespace(namespace).await
     }
 
-    fn new_location(&self, name: &TableName) -> Result<Option<String>> {
-        self.default_location(name).map(Some)
-    }
-
-    async fn enter(&self, name: &TableName, metadata: &str) -> Result<bool> {
-        self.insert_table(name, metadata).await
-    }
-
     async fn drop_table(&self, name: &TableName) -> Result<bool> {
         self.delete_table(name).await
     }
 
     async fn rename_table(&self, from: &TableName, to: &TableName) -> Result<bool> {
         self.move_table(from, to).await
+    }
+}
+
+#[async_trait]
+impl Pointers for SqlBackend {
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn new_location(&self, name: &TableName) -> Result<String> {
+        self.default_location(name)
+    }
+
+    async fn insert(&self, name: &TableName, metadata: &str) -> Result<bool> {
+        self.insert_table(name, metadata).await
     }
 
     async fn pointer(&self, name: &TableName) -> Result<Option<String>> {
