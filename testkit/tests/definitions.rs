@@ -228,10 +228,6 @@ async fn what_a_table_cannot_be_is_refused_before_anything_is_made() {
             &["'format-version' = '3'"],
         ),
         (
-            "CREATE OR REPLACE TABLE s.t (a int)",
-            &["not supported yet"],
-        ),
-        (
             "CREATE TABLE s.t (a int) LOCATION 's3://elsewhere/t'",
             &["outside the configured lakes"],
         ),

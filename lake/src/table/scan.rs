@@ -126,7 +126,13 @@ impl<'a> Scan<'a> {
             plans.push(self.exec(url, &files, &info)?);
         }
         match plans.len() {
-            0 => self.exec(ObjectStoreUrl::local_filesystem(), &[], &info),
+            // The scan asks for its store all the same, and there may be no local file system.
+            0 => {
+                let location = self.table.table.metadata().location();
+                let home = self.table.stores.address(location);
+                let home = home.map_or_else(|_| ObjectStoreUrl::local_filesystem(), |(url, _)| url);
+                self.exec(home, &[], &info)
+            }
             1 => Ok(plans.remove(0)),
             // A table may have files in several buckets; one scan reads from one store.
             _ => UnionExec::try_new(plans),

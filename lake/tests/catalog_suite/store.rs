@@ -464,3 +464,43 @@ async fn s3_keys_are_literal_on_the_wire_and_each_lake_has_its_credentials() {
         "{seen:?}"
     );
 }
+
+#[tokio::test]
+async fn a_table_without_files_needs_no_local_file_system() {
+    use iceberg::spec::{
+        FormatVersion, NestedField, PartitionSpec, PrimitiveType, Schema, SortOrder,
+        TableMetadataBuilder, Type,
+    };
+    let lakes = [(
+        "one".to_owned(),
+        lake("s3://bucket", &[("aws_region", "r")]),
+    )];
+    let stores = Stores::new(&BTreeMap::from(lakes)).unwrap();
+    let id = NestedField::optional(1, "id", Type::Primitive(PrimitiveType::Long));
+    let metadata = TableMetadataBuilder::new(
+        Schema::builder().with_fields([id.into()]).build().unwrap(),
+        PartitionSpec::unpartition_spec().into_unbound(),
+        SortOrder::unsorted_order(),
+        "s3://bucket/t".to_owned(),
+        FormatVersion::V2,
+        std::collections::HashMap::new(),
+    );
+    let metadata = metadata.unwrap().build().unwrap().metadata;
+    let name = TableName::new("lake", "n", "t");
+    let table = iceberg::table::Table::builder()
+        .identifier(name.to_ident().unwrap())
+        .metadata(metadata)
+        .file_io(LakeStorageFactory::file_io(Arc::clone(&stores)))
+        .disable_cache()
+        .runtime(iceberg::Runtime::try_current().unwrap())
+        .build()
+        .unwrap();
+    let session = SessionContext::new();
+    stores.register(&session.runtime_env());
+    let provider = IcebergTable::try_new(name, table, Arc::default(), stores).unwrap();
+    session.register_table("t", provider).unwrap();
+    let rows = session.sql("SELECT * FROM t").await.unwrap();
+    assert_eq!(rows.count().await.unwrap(), 0);
+    let rows = session.sql("SELECT id FROM t WHERE id > 1").await.unwrap();
+    assert!(rows.collect().await.unwrap().is_empty());
+}
