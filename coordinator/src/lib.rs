@@ -7,6 +7,7 @@
 //! - [`ddl`]: statements that define schemas and tables.
 //! - [`describe`]: `DESCRIBE` and `SHOW CREATE TABLE`.
 //! - [`insert`]: adding rows.
+//! - [`files`], [`copy`]: files as tables, and tables into files.
 //! - [`result`]: the one schema a result has towards a client.
 //! - [`query`]: the life of a query, from planning to its last figures.
 //! - [`membership`]: which workers are live.
@@ -16,10 +17,12 @@
 //! The coordinator never depends on the worker crate: they meet over Arrow Flight only.
 
 pub mod as_of;
+pub mod copy;
 pub mod ddl;
 pub mod describe;
 pub mod error;
 mod explain;
+pub mod files;
 pub mod flight;
 pub mod insert;
 pub mod membership;

@@ -1,7 +1,9 @@
 //! From SQL text to a statement: parsing, what kind it is, and errors that show a position.
 
 use datafusion::error::DataFusionError;
-use datafusion::sql::parser::{CreateExternalTable, DFParserBuilder, Statement};
+use datafusion::sql::parser::{
+    CopyToStatement, CreateExternalTable, DFParserBuilder, ExplainStatement, Statement,
+};
 use datafusion::sql::sqlparser::ast::{
     Expr, ObjectType, ShowCreateObject, ShowStatementOptions, Statement as SqlStatement, Use,
 };
@@ -11,7 +13,7 @@ use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 
 use crate::ddl::{self, Definition, NewTableAs, partitions};
 use crate::versions::{self, Clause};
-use crate::{Error, Result};
+use crate::{Error, Result, copy};
 
 /// Deepest nesting of expressions and queries that is parsed.
 const RECURSION_LIMIT: usize = 128;
@@ -31,6 +33,8 @@ pub enum Kind {
     CreateExternalTable(Box<CreateExternalTable>),
     /// Make a table of a query's rows.
     CreateTableAs(Box<NewTableAs>),
+    /// Write a query's rows into files.
+    Copy(Box<CopyToStatement>),
     /// Define a schema or a table.
     Define(Definition),
     /// Drop tables of this session or of a catalog.
@@ -63,6 +67,13 @@ pub fn parse(sql: &str) -> Result<Parsed> {
     let (tokens, clauses) = versions::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
     let (tokens, partitions) =
         partitions::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
+    if let Some(statement) = copy::parse(&tokens, &dialect, RECURSION_LIMIT).map_err(syntax)? {
+        return Ok(Parsed {
+            statement,
+            clauses,
+            partitions: None,
+        });
+    }
     let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(&dialect)
         .with_recursion_limit(RECURSION_LIMIT)
@@ -93,7 +104,14 @@ pub fn classify(
         Statement::CreateExternalTable(create) => {
             return Ok(Kind::CreateExternalTable(Box::new(create)));
         }
-        Statement::CopyTo(_) => return unsupported("COPY"),
+        Statement::CopyTo(copy) => return Ok(Kind::Copy(Box::new(copy))),
+        Statement::Explain(ExplainStatement { statement, .. })
+            if matches!(statement.as_ref(), Statement::CopyTo(_)) =>
+        {
+            return Err(Error::Unsupported(
+                "EXPLAIN of COPY is not supported; explain its query".to_owned(),
+            ));
+        }
         Statement::Explain(_) | Statement::Reset(_) => return Ok(Kind::Plan(statement)),
         Statement::Statement(sql) => sql,
     };

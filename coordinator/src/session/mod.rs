@@ -6,6 +6,7 @@
 //! ```
 
 mod commands;
+mod files;
 mod resolve;
 
 use std::collections::BTreeMap;
@@ -19,11 +20,14 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use datafusion::sql::sqlparser::ast::{Query as SqlQuery, Statement as SqlStatement};
+use futures::StreamExt;
+use inshore_lake::files::FilesTable;
 use inshore_lake::name::TableName;
 use inshore_lake::table::IcebergTable;
 use parking_lot::Mutex;
 
+use crate::copy::{self, Copy};
 use crate::ddl::NewTableAs;
 use crate::insert::{self, Insert};
 use crate::names::{self, Mention};
@@ -67,6 +71,12 @@ enum Body {
     /// Rows to be added.
     Insert {
         insert: Box<Insert>,
+        config: SessionConfig,
+    },
+    /// Rows to be written into files.
+    Copy {
+        copy: Copy,
+        plan: LogicalPlan,
         config: SessionConfig,
     },
     /// A command that is done already.
@@ -162,7 +172,7 @@ impl Session {
                 self.body_of(plan, config)?
             }
             Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
-            Kind::CreateTableAs(_) => return Ok(insert::schema()),
+            Kind::CreateTableAs(_) | Kind::Copy(_) => return Ok(insert::schema()),
             _ => return Ok(Arc::new(Schema::empty())),
         };
         Ok(Arc::clone(shape.schema()))
@@ -209,6 +219,14 @@ impl Session {
                 let shape = ResultShape::of_arrow(&insert::schema());
                 Ok((shape, Body::Insert { insert, config }))
             }
+            Kind::Copy(statement) => {
+                let config = self.settings.lock().clone();
+                let copy = Copy::new(&statement)?;
+                let query = copy::query(&statement)?;
+                let plan = self.query_plan(query, &mentions, config.clone()).await?;
+                let shape = ResultShape::of_arrow(&insert::schema());
+                Ok((shape, Body::Copy { copy, plan, config }))
+            }
             Kind::Use(parts) => {
                 self.use_schema(&parts).await?;
                 Ok(done())
@@ -236,10 +254,19 @@ impl Session {
     ) -> Result<Insert> {
         let catalogs = &self.node.options.catalogs;
         let name = ddl::table_name(catalogs, &self.defaults(), &table.name);
-        let query = SqlStatement::Query(table.query.clone());
+        let plan = self.query_plan(table.query.clone(), mentions, config);
+        Insert::into_new(name, table, plan.await?)
+    }
+
+    async fn query_plan(
+        &self,
+        query: Box<SqlQuery>,
+        mentions: &[Mention],
+        config: SessionConfig,
+    ) -> Result<LogicalPlan> {
+        let query = SqlStatement::Query(query);
         let query = datafusion::sql::parser::Statement::Statement(Box::new(query));
-        let plan = self.logical_plan(query, mentions, config).await?;
-        Insert::into_new(name, table, plan)
+        self.logical_plan(query, mentions, config).await
     }
 
     fn body_of(&self, plan: LogicalPlan, config: SessionConfig) -> Result<(ResultShape, Body)> {
@@ -327,6 +354,17 @@ impl Session {
                 let catalogs = Arc::clone(&self.node.options.catalogs);
                 Ok((plan, insert.run(catalogs, rows)))
             }
+            Body::Copy { copy, plan, config } => {
+                let names = ResultShape::of(plan.schema());
+                let (plan, state) = self.physical_plan(&plan, config).await?;
+                let rows = execute_stream(Arc::clone(&plan), state.task_ctx())?;
+                let shape = names.clone();
+                let rows = rows.map(move |batch| batch.and_then(|batch| shape.apply(batch)));
+                let schema = Arc::clone(names.schema());
+                let rows = RecordBatchStreamAdapter::new(Arc::clone(&schema), rows);
+                let access = Arc::clone(&self.node.files);
+                Ok((plan, copy.run(access, schema, Box::pin(rows))))
+            }
             Body::Explain {
                 plan,
                 config,
@@ -370,7 +408,10 @@ fn reads_a_lake(plan: &LogicalPlan) -> Result<bool> {
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
             && let Ok(provider) = datafusion::datasource::source_as_provider(&scan.source)
-            && provider.as_ref().is::<IcebergTable>()
+            && (provider.as_ref().is::<IcebergTable>()
+                || provider
+                    .downcast_ref::<FilesTable>()
+                    .is_some_and(FilesTable::is_in_lake))
         {
             found = true;
             return Ok(TreeNodeRecursion::Stop);

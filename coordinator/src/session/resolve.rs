@@ -36,8 +36,14 @@ impl Session {
                 reference.metadata_columns.push((*column).to_owned());
             }
         }
-        let catalogs = self
-            .catalogs_for(&references, wants_listing(&statement, &references))
+        let listing = wants_listing(&statement, &references);
+        let tables: Vec<Reference> = references
+            .iter()
+            .filter(|reference| !self.is_file(reference, mentions, &state))
+            .cloned()
+            .collect();
+        let catalogs = self.catalogs_for(&tables, listing).await?;
+        self.open_files(&references, mentions, &state, &catalogs)
             .await?;
         self.check_names(&references, mentions, &state, &catalogs)
             .await?;
@@ -53,6 +59,14 @@ impl Session {
             LogicalPlan::DescribeTable(table) => Ok(describe::columns(&table.schema)?),
             plan => Ok(plan),
         }
+    }
+
+    /// Whether a reference is a file and no catalog has to be asked.
+    fn is_file(&self, reference: &Reference, mentions: &[Mention], state: &SessionState) -> bool {
+        mentions.iter().any(|mention| {
+            mention.file.is_some()
+                && self.resolved(state, reference_of(&mention.parts)) == reference.name
+        })
     }
 
     /// The tables a statement refers to, and in which state.
@@ -142,7 +156,7 @@ impl Session {
         }
     }
 
-    fn resolved(&self, state: &SessionState, reference: TableReference) -> TableName {
+    pub(super) fn resolved(&self, state: &SessionState, reference: TableReference) -> TableName {
         let catalog = &state.config_options().catalog;
         let resolved = reference.resolve(&catalog.default_catalog, &catalog.default_schema);
         TableName {
@@ -238,7 +252,7 @@ impl Session {
     }
 }
 
-fn exists(catalogs: &StatementCatalogs, name: &TableName) -> bool {
+pub(super) fn exists(catalogs: &StatementCatalogs, name: &TableName) -> bool {
     catalogs
         .catalog(&name.catalog)
         .and_then(|catalog| catalog.schema(&name.namespace))
@@ -259,7 +273,7 @@ async fn table_of(
     }
 }
 
-fn reference_of(parts: &[String]) -> TableReference {
+pub(super) fn reference_of(parts: &[String]) -> TableReference {
     match parts {
         [catalog, schema, table] => {
             TableReference::full(catalog.as_str(), schema.as_str(), table.as_str())
