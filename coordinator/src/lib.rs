@@ -8,6 +8,7 @@
 //! - [`describe`]: `DESCRIBE` and `SHOW CREATE TABLE`.
 //! - [`insert`]: adding rows.
 //! - [`files`], [`copy`]: files as tables, and tables into files.
+//! - [`procedures`]: `CALL`.
 //! - [`result`]: the one schema a result has towards a client.
 //! - [`query`]: the life of a query, from planning to its last figures.
 //! - [`membership`]: which workers are live.
@@ -29,6 +30,7 @@ pub mod membership;
 pub mod metadata_columns;
 pub mod names;
 mod node;
+pub mod procedures;
 pub mod query;
 pub mod result;
 pub mod scope;

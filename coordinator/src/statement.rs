@@ -5,7 +5,8 @@ use datafusion::sql::parser::{
     CopyToStatement, CreateExternalTable, DFParserBuilder, ExplainStatement, Statement,
 };
 use datafusion::sql::sqlparser::ast::{
-    Expr, ObjectType, ShowCreateObject, ShowStatementOptions, Statement as SqlStatement, Use,
+    Expr, Function, ObjectType, ShowCreateObject, ShowStatementOptions, Statement as SqlStatement,
+    Use,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
@@ -33,6 +34,8 @@ pub enum Kind {
     CreateExternalTable(Box<CreateExternalTable>),
     /// Make a table of a query's rows.
     CreateTableAs(Box<NewTableAs>),
+    /// Call a procedure.
+    Call(Box<Function>),
     /// Write a query's rows into files.
     Copy(Box<CopyToStatement>),
     /// Define a schema or a table.
@@ -130,6 +133,7 @@ pub fn classify(
         Err(sql) => sql,
     };
     Ok(match *sql {
+        SqlStatement::Call(call) => Kind::Call(Box::new(call)),
         SqlStatement::Use(target) => Kind::Use(use_target(target)?),
         SqlStatement::Drop {
             object_type: ObjectType::Table,

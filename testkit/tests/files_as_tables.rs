@@ -235,7 +235,7 @@ async fn what_is_wrong_is_named() {
             "\"x.parquet\"".to_owned(),
             ["x.parquet", "outside the configured lakes"],
         ),
-        ("ordrs".to_owned(), ["not found", "ordrs"]),
+        ("ordrs".to_owned(), ["not found", "lake.default"]),
     ] {
         fails(&cluster, &format!("SELECT * FROM {from}"), &parts).await;
     }

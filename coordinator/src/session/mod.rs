@@ -17,10 +17,13 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::sqlparser::ast::{Query as SqlQuery, Statement as SqlStatement};
+use datafusion::sql::sqlparser::ast::{
+    Function as SqlFunction, Query as SqlQuery, Statement as SqlStatement,
+};
 use futures::StreamExt;
 use inshore_lake::files::FilesTable;
 use inshore_lake::name::TableName;
@@ -32,6 +35,7 @@ use crate::ddl::NewTableAs;
 use crate::insert::{self, Insert};
 use crate::names::{self, Mention};
 use crate::node::{Coordinator, Topology};
+use crate::procedures::{self, Procedure};
 use crate::query::{Execution, Query, ResultStream, State};
 use crate::result::ResultShape;
 use crate::statement::{self, Kind};
@@ -79,6 +83,8 @@ enum Body {
         plan: LogicalPlan,
         config: SessionConfig,
     },
+    /// A call of a procedure.
+    Call(Procedure),
     /// A command that is done already.
     Done,
 }
@@ -173,6 +179,7 @@ impl Session {
             }
             Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
             Kind::CreateTableAs(_) | Kind::Copy(_) => return Ok(insert::schema()),
+            Kind::Call(call) => return Ok(self.procedure(&call, config)?.schema()),
             _ => return Ok(Arc::new(Schema::empty())),
         };
         Ok(Arc::clone(shape.schema()))
@@ -219,6 +226,12 @@ impl Session {
                 let shape = ResultShape::of_arrow(&insert::schema());
                 Ok((shape, Body::Insert { insert, config }))
             }
+            Kind::Call(call) => {
+                let config = self.settings.lock().clone();
+                let procedure = self.procedure(&call, config)?;
+                let shape = ResultShape::of_arrow(&procedure.schema());
+                Ok((shape, Body::Call(procedure)))
+            }
             Kind::Copy(statement) => {
                 let config = self.settings.lock().clone();
                 let copy = Copy::new(&statement)?;
@@ -244,6 +257,12 @@ impl Session {
                 Ok(done())
             }
         }
+    }
+
+    fn procedure(&self, call: &SqlFunction, config: SessionConfig) -> Result<Procedure> {
+        let state = self.node.local_state(config);
+        let catalogs = &self.node.options.catalogs;
+        Procedure::of(call, catalogs, &self.defaults(), &state)
     }
 
     async fn create_table_as(
@@ -377,11 +396,17 @@ impl Session {
                 };
                 Ok((physical, stream))
             }
+            Body::Call(procedure) => {
+                let plan = Arc::new(EmptyExec::new(procedure.schema()));
+                let context = procedures::Context {
+                    catalogs: Arc::clone(&self.node.options.catalogs),
+                    stores: Arc::clone(&self.node.options.stores),
+                };
+                Ok((plan, procedure.run(context)))
+            }
             Body::Done => {
                 let schema = Arc::clone(shape.schema());
-                let plan = Arc::new(datafusion::physical_plan::empty::EmptyExec::new(
-                    Arc::clone(&schema),
-                ));
+                let plan = Arc::new(EmptyExec::new(Arc::clone(&schema)));
                 let stream = RecordBatchStreamAdapter::new(schema, futures::stream::empty());
                 Ok((plan, Box::pin(stream)))
             }

@@ -32,7 +32,7 @@ struct UserFiles {
 
 /// A location in a store.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// As the statement spells it.
     pub text: String,
     pub store: Arc<dyn ObjectStore>,

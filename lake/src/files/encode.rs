@@ -45,7 +45,10 @@ impl Encoding {
         let (compression, tabs) = by_name;
         Ok(match kind {
             FileKind::Parquet => {
-                let mut properties = WriterProperties::builder().set_compression(codec(options)?);
+                // Lists and maps are named as the format's specification asks for.
+                let mut properties = WriterProperties::builder()
+                    .set_compression(codec(options)?)
+                    .set_coerce_types(true);
                 if let Some(rows) = options.number(&["row_group_size", "max_row_group_size"])? {
                     properties = properties.set_max_row_group_row_count(Some(rows));
                 }

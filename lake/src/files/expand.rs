@@ -5,7 +5,10 @@ use glob::{MatchOptions, Pattern};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
-use super::access::Place;
+use std::sync::Arc;
+
+use super::access::{FileAccess, Place};
+use crate::store::Stores;
 use crate::{Error, Result};
 
 /// Most files that one pattern or folder may stand for.
@@ -23,10 +26,20 @@ const MATCHING: MatchOptions = MatchOptions {
 
 /// A file that was found.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     pub object: ObjectMeta,
     /// The folders between the part of the place that is no pattern, and the file.
     pub folders: Vec<String>,
+}
+
+/// The files of a place in the lakes.
+///
+/// # Errors
+/// As [`FileAccess`] and [`expand`].
+pub(crate) async fn expand_place(stores: &Arc<Stores>, text: &str) -> Result<(Place, Vec<Found>)> {
+    let place = FileAccess::new(Arc::clone(stores), None)?.place(text)?;
+    let found = expand(&place).await?;
+    Ok((place, found))
 }
 
 /// The files of a place, sorted. Hidden ones, whose names begin with `.` or `_`, are left out of

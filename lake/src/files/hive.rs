@@ -69,6 +69,22 @@ pub(super) fn partitions(
     (fields.collect(), values.collect())
 }
 
+/// The columns that the folders of one file name.
+pub(crate) struct HiveFolders(Vec<(String, Option<String>)>);
+
+impl HiveFolders {
+    /// Of the folders above a file.
+    pub fn of(folders: &[String]) -> Self {
+        Self(pairs_of(folders))
+    }
+
+    /// The value of a column, which may be NULL; none when no folder names it.
+    pub fn value(&self, column: &str) -> Option<Option<&str>> {
+        let found = self.0.iter().find(|(name, _)| name == column);
+        found.map(|(_, value)| value.as_deref())
+    }
+}
+
 fn pairs_of(folders: &[String]) -> Vec<(String, Option<String>)> {
     let named = folders.iter().filter_map(|folder| folder.split_once('='));
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();

@@ -25,7 +25,10 @@ pub(crate) mod unpack;
 mod upload;
 
 pub use access::FileAccess;
+pub(crate) use access::Place;
+pub(crate) use expand::{Found, expand_place};
 pub use export::{Export, ExportOptions};
 pub use format::{FileKind, FileRequest, kind_of_name};
+pub(crate) use hive::HiveFolders;
 pub use split::{scan_bytes, split_for_tasks};
 pub use table::FilesTable;

@@ -1,5 +1,6 @@
 //! From a request to a table: the files, their format, and their schema.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -8,6 +9,7 @@ use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
+use futures::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
@@ -251,11 +253,14 @@ async fn schema_of(
     }
     let schemas = objects.iter().cloned().map(|object| async move {
         let one = std::slice::from_ref(&object);
-        let schema = format.infer_schema(state, store, one).await;
-        schema.map_err(|error| match Error::in_chain(&error) {
-            Some(ours) => ours,
-            None => refused(&object.location, error.strip_backtrace()),
-        })
+        let schema = AssertUnwindSafe(format.infer_schema(state, store, one));
+        // The reader of footers believes what a broken one says of its length.
+        match schema.catch_unwind().await {
+            Ok(Ok(schema)) => Ok(schema),
+            Ok(Err(error)) => Err(Error::in_chain(&error)
+                .unwrap_or_else(|| refused(&object.location, error.strip_backtrace()))),
+            Err(_) => Err(refused(&object.location, "its footer is broken".to_owned())),
+        }
     });
     let schemas: Vec<SchemaRef> = stream::iter(schemas)
         .buffered(CONCURRENT_FOOTERS)

@@ -229,7 +229,9 @@ fn locations(metadata: &TableMetadata) -> Vec<String> {
         "write.object-storage.path",
         "write.folder-storage.path",
     ];
-    let given = properties.iter().filter_map(|key| metadata.properties().get(*key));
+    let given = properties
+        .iter()
+        .filter_map(|key| metadata.properties().get(*key));
     let own = std::iter::once(metadata.location());
     own.chain(given.map(String::as_str))
         .map(|location| location.trim_end_matches('/').to_owned())

@@ -169,6 +169,17 @@ impl Stores {
         (parsed.key.scheme == Scheme::File).then_some(parsed.path)
     }
 
+    /// The location of a path in a store, as tables name it.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a store that is none of these.
+    pub(crate) fn location_of(&self, url: &ObjectStoreUrl, path: &Path) -> Result<String> {
+        let bucket = self.buckets.iter().find(|(_, bucket)| bucket.url == *url);
+        let key = bucket.map(|(key, _)| key);
+        let key = key.ok_or_else(|| Error::Internal(format!("{url} is no store of a lake")))?;
+        Ok(format!("{key}/{path}"))
+    }
+
     /// Refuses paths of a store that lead out of its roots by symbolic links. A path that does not
     /// exist yet is where its nearest folder is.
     ///
