@@ -256,7 +256,7 @@ pub fn query(statement: &CopyToStatement) -> Result<Box<Query>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
     use crate::statement;
 

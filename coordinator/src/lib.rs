@@ -8,7 +8,7 @@
 //! - [`describe`]: `DESCRIBE` and `SHOW CREATE TABLE`.
 //! - [`insert`]: adding rows.
 //! - [`files`], [`copy`]: files as tables, and tables into files.
-//! - [`procedures`]: `CALL`.
+//! - [`procedures`]: what `CALL` calls.
 //! - [`result`]: the one schema a result has towards a client.
 //! - [`query`]: the life of a query, from planning to its last figures.
 //! - [`membership`]: which workers are live.

@@ -126,8 +126,7 @@ impl Options {
     /// The value of an option under any of its names.
     pub fn text(&mut self, names: &[&'static str]) -> Option<String> {
         self.known.extend(names.first());
-        let found = names.iter().find_map(|name| self.left.remove(*name));
-        found
+        names.iter().find_map(|name| self.left.remove(*name))
     }
 
     /// A value of `true` or `false`; an option without a value is true.

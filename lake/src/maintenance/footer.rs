@@ -253,29 +253,28 @@ fn cut(value: &Datum, up: bool) -> Option<Datum> {
     match value.literal() {
         L::String(text) => {
             let mut kept: Vec<char> = text.chars().take(BOUND_LENGTH).collect();
-            while up {
-                let last = kept.pop()?;
-                let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
-                if let Some(next) = next {
-                    kept.push(next);
-                    break;
-                }
+            if up {
+                let next = std::iter::from_fn(|| kept.pop()).find_map(next_char)?;
+                kept.push(next);
             }
             Some(Datum::string(kept.into_iter().collect::<String>()))
         }
         L::Binary(bytes) => {
             let mut kept: Vec<u8> = bytes.iter().take(BOUND_LENGTH).copied().collect();
-            while up {
-                let last = kept.pop()?;
-                if last < u8::MAX {
-                    kept.push(last + 1);
-                    break;
-                }
+            if up {
+                let next =
+                    std::iter::from_fn(|| kept.pop()).find_map(|last| last.checked_add(1))?;
+                kept.push(next);
             }
             Some(Datum::binary(kept))
         }
         _ => None,
     }
+}
+
+/// The character after another; surrogates are none.
+fn next_char(last: char) -> Option<char> {
+    (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32)
 }
 
 /// Where the row groups of a file begin.
