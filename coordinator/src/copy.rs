@@ -54,7 +54,11 @@ pub fn parse(
         ));
     }
     copy.expect_keyword(Keyword::TO)?;
-    let target = copy.parse_literal_string()?;
+    let token = copy.next_token();
+    let target = match token.token {
+        Token::SingleQuotedString(target) => target,
+        _ => return copy.expected("the name of a file in single quotes", token),
+    };
     let mut statement = CopyToStatement {
         source: CopyToSource::Query(query),
         target,
@@ -299,7 +303,7 @@ mod tests {
     fn what_does_not_belong_there_is_refused() {
         for (sql, part) in [
             ("COPY t FROM 'x.csv'", "INSERT INTO"),
-            ("COPY t TO x", "string"),
+            ("COPY t TO x", "single quotes"),
             ("COPY t TO 'x' nonsense", "nonsense"),
             ("COPY t TO 'x' (format", "end of"),
             ("EXPLAIN COPY (SELECT 1) TO 'x'", "COPY"),
