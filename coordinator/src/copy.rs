@@ -305,7 +305,7 @@ mod tests {
             ("COPY t FROM 'x.csv'", "INSERT INTO"),
             ("COPY t TO x", "single quotes"),
             ("COPY t TO 'x' nonsense", "nonsense"),
-            ("COPY t TO 'x' (format", "end of"),
+            ("COPY t TO 'x' (format", "found: EOF"),
             ("EXPLAIN COPY (SELECT 1) TO 'x'", "COPY"),
         ] {
             let parsed = statement::parse(sql);
