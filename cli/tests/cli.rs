@@ -344,3 +344,45 @@ fn a_coordinator_answers_and_ends_with_its_parent() {
     drop(server.child.stdin.take());
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn the_users_own_files_are_tables() {
+    let folder = folder(
+        "[catalogs.mem]\ntype = \"memory\"\nwarehouse = \"file:///tmp/none\"\n\
+         [lakes.other]\nroot = \"file:///tmp/none\"\n",
+    );
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    std::fs::write(folder.path().join("data/x.csv"), "a,b\n1,x\n2,y\n").unwrap();
+    let sql = [
+        "copy (select a + 1 as a from 'data/x.csv') to 'data/y.parquet'",
+        "select sum(a) as total from './data/*.parquet'",
+        "select b from \"data/x.csv\" where a = 2",
+    ]
+    .join("; ");
+    let arguments = [
+        "sql",
+        "--config",
+        "inshore.toml",
+        "--format",
+        "csv",
+        "-c",
+        &sql,
+    ];
+    let output = run(folder.path(), &arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "count\n2\ntotal\n5\nb\ny\n");
+    let inner = folder.path().join("data");
+    let sql = "select count(*) as n from '../data/x.csv'";
+    let config = folder.path().join("inshore.toml");
+    let arguments = [
+        "sql",
+        "--config",
+        config.to_str().unwrap(),
+        "--format",
+        "csv",
+        "-c",
+        sql,
+    ];
+    let output = run(&inner, &arguments);
+    assert_eq!(stdout(&output), "n\n2\n", "{}", stderr(&output));
+}

@@ -7,6 +7,8 @@
 //! - [`ddl`]: statements that define schemas and tables.
 //! - [`describe`]: `DESCRIBE` and `SHOW CREATE TABLE`.
 //! - [`insert`]: adding rows.
+//! - [`files`], [`copy`]: files as tables, and tables into files.
+//! - [`procedures`]: what `CALL` calls.
 //! - [`result`]: the one schema a result has towards a client.
 //! - [`query`]: the life of a query, from planning to its last figures.
 //! - [`membership`]: which workers are live.
@@ -16,16 +18,19 @@
 //! The coordinator never depends on the worker crate: they meet over Arrow Flight only.
 
 pub mod as_of;
+pub mod copy;
 pub mod ddl;
 pub mod describe;
 pub mod error;
 mod explain;
+pub mod files;
 pub mod flight;
 pub mod insert;
 pub mod membership;
 pub mod metadata_columns;
 pub mod names;
 mod node;
+pub mod procedures;
 pub mod query;
 pub mod result;
 pub mod scope;

@@ -7,12 +7,15 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use datafusion::sql::parser::Statement;
+use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::{
     Ident, ObjectName, ObjectNamePart, Query, ShowCreateObject, Spanned, Statement as SqlStatement,
-    TableAlias, TableFactor, VisitMut, VisitorMut,
+    TableAlias, TableFactor, TableFunctionArgs, VisitMut, VisitorMut,
 };
 
+use inshore_lake::files::FileRequest;
+
+use crate::files;
 use crate::scope::{CteScopes, normalized};
 use crate::versions::{AsOf, Clause};
 use crate::{Error, Result};
@@ -42,6 +45,8 @@ pub struct Mention {
     pub position: Option<Position>,
     /// What the name stands for when it has a version.
     pub version: Option<Version>,
+    /// The files that it stands for.
+    pub file: Option<FileRequest>,
 }
 
 impl Mention {
@@ -81,6 +86,7 @@ pub fn fold(
         clauses: clauses.collect(),
         taken: HashMap::new(),
         scopes: CteScopes::default(),
+        files: HashMap::new(),
         mentions: Vec::new(),
     };
     if let ControlFlow::Break(error) = fold.statement(statement) {
@@ -103,6 +109,8 @@ struct Fold<F> {
     /// Those whose table was found.
     taken: HashMap<Position, Clause>,
     scopes: CteScopes,
+    /// What table functions read, by the name that stands for the call.
+    files: HashMap<String, FileRequest>,
     mentions: Vec<Mention>,
 }
 
@@ -126,13 +134,18 @@ impl<F: Fn(&str) -> bool> Fold<F> {
             }
             Statement::Explain(explain) => self.statement(&mut explain.statement)?,
             Statement::CreateExternalTable(create) => self.name(&mut create.name),
-            Statement::CopyTo(_) | Statement::Reset(_) => {}
+            Statement::CopyTo(copy) => match &mut copy.source {
+                CopyToSource::Query(query) => query.visit(self)?,
+                CopyToSource::Relation(name) => self.name(name),
+            },
+            Statement::Reset(_) => {}
         }
         ControlFlow::Continue(())
     }
 
     fn name(&mut self, name: &mut ObjectName) {
         let position = position(name);
+        let file = files::of_name(name);
         let Some(parts) = fold_name(name, &self.is_catalog) else {
             return;
         };
@@ -154,11 +167,39 @@ impl<F: Fn(&str) -> bool> Fold<F> {
                 (versioned, Some(version))
             }
         };
+        let file = file.or_else(|| match parts.as_slice() {
+            [part] => self.files.get(part).cloned(),
+            _ => None,
+        });
         self.mentions.push(Mention {
             parts,
             position,
             version,
+            file,
         });
+    }
+
+    /// Puts a name in the place of a call that reads files.
+    fn function(
+        &mut self,
+        name: &mut ObjectName,
+        arguments: &mut Option<TableFunctionArgs>,
+    ) -> ControlFlow<Error> {
+        let called = arguments
+            .as_ref()
+            .map(|args| files::of_function(name, args));
+        match called.transpose().map(Option::flatten) {
+            Ok(None) => ControlFlow::Continue(()),
+            Ok(Some((request, own))) => {
+                for part in own.0.iter().filter_map(ObjectNamePart::as_ident) {
+                    self.files.insert(part.value.clone(), request.clone());
+                }
+                *name = own;
+                *arguments = None;
+                ControlFlow::Continue(())
+            }
+            Err(error) => ControlFlow::Break(error),
+        }
     }
 
     /// Gives a table its clause, and the name by which the rest of the statement knows it.
@@ -214,6 +255,11 @@ impl<F: Fn(&str) -> bool> VisitorMut for Fold<F> {
                 args: None,
                 ..
             } if self.scopes.in_query() => self.versioned(name, alias),
+            TableFactor::Table {
+                name,
+                args: args @ Some(_),
+                ..
+            } => self.function(name, args),
             _ => ControlFlow::Continue(()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use inshore_engine::transport::FlightChannelResolver;
 use inshore_engine::{EngineOptions, session as engine_session};
 use inshore_lake::catalog::Catalogs;
 use inshore_lake::deletes::DeleteCache;
+use inshore_lake::files::FileAccess;
 use inshore_lake::plan::ManifestCache;
 use inshore_lake::store::Stores;
 use tokio::net::TcpListener;
@@ -40,6 +42,9 @@ pub struct Options {
     pub catalogs: Arc<Catalogs>,
     /// Where files may be read.
     pub stores: Arc<Stores>,
+    /// The folder of relative paths when statements may read and write all of this machine's files:
+    /// those of the engine in the user's own process, and no others.
+    pub working_directory: Option<PathBuf>,
     /// Settings of the engine.
     pub engine: EngineOptions,
     /// Where tasks run.
@@ -58,6 +63,7 @@ pub struct Options {
 pub struct Coordinator {
     pub(crate) options: Options,
     pub(crate) runtime: Arc<RuntimeEnv>,
+    pub(crate) files: Arc<FileAccess>,
     pub(crate) manifests: Arc<ManifestCache>,
     deletes: Arc<DeleteCache>,
     pub(crate) membership: Arc<Membership>,
@@ -72,11 +78,15 @@ impl Coordinator {
     pub fn new(options: Options) -> Result<Arc<Self>> {
         let runtime = engine_session::runtime(&options.engine, &options.stores)
             .map_err(inshore_engine::Error::from)?;
+        let folder = options.working_directory.clone();
+        let files = FileAccess::new(Arc::clone(&options.stores), folder)?;
+        files.register(&runtime);
         let membership = Arc::new(Membership::new(options.heartbeat_timeout));
         let members = Arc::clone(&membership);
         let channels = FlightChannelResolver::new(move |worker| members.report_unreachable(worker));
         Ok(Arc::new(Self {
             runtime,
+            files: Arc::new(files),
             manifests: Arc::new(ManifestCache::new(options.engine.manifest_cache_bytes)),
             deletes: Arc::new(DeleteCache::new(options.engine.delete_cache_bytes)),
             membership,

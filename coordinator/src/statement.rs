@@ -1,9 +1,12 @@
 //! From SQL text to a statement: parsing, what kind it is, and errors that show a position.
 
 use datafusion::error::DataFusionError;
-use datafusion::sql::parser::{CreateExternalTable, DFParserBuilder, Statement};
+use datafusion::sql::parser::{
+    CopyToStatement, CreateExternalTable, DFParserBuilder, ExplainStatement, Statement,
+};
 use datafusion::sql::sqlparser::ast::{
-    Expr, ObjectType, ShowCreateObject, ShowStatementOptions, Statement as SqlStatement, Use,
+    Expr, Function, ObjectType, ShowCreateObject, ShowStatementOptions, Statement as SqlStatement,
+    Use,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
@@ -12,7 +15,7 @@ use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 use crate::ddl::view::{self, NewView};
 use crate::ddl::{self, Definition, NewTableAs, partitions};
 use crate::versions::{self, Clause};
-use crate::{Error, Result};
+use crate::{Error, Result, copy};
 
 /// Deepest nesting of expressions and queries that is parsed.
 const RECURSION_LIMIT: usize = 128;
@@ -32,6 +35,10 @@ pub enum Kind {
     CreateExternalTable(Box<CreateExternalTable>),
     /// Make a table of a query's rows.
     CreateTableAs(Box<NewTableAs>),
+    /// Call a procedure.
+    Call(Box<Function>),
+    /// Write a query's rows into files.
+    Copy(Box<CopyToStatement>),
     /// Define a schema or a table.
     Define(Definition),
     /// Make a view.
@@ -77,6 +84,13 @@ pub fn parse(sql: &str) -> Result<Parsed> {
     let (tokens, clauses) = versions::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
     let (tokens, partitions) =
         partitions::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
+    if let Some(statement) = copy::parse(&tokens, &dialect, RECURSION_LIMIT).map_err(syntax)? {
+        return Ok(Parsed {
+            statement,
+            clauses,
+            partitions: None,
+        });
+    }
     let tokens = view::with_comment_sign(tokens);
     let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(&dialect)
@@ -108,7 +122,14 @@ pub fn classify(
         Statement::CreateExternalTable(create) => {
             return Ok(Kind::CreateExternalTable(Box::new(create)));
         }
-        Statement::CopyTo(_) => return unsupported("COPY"),
+        Statement::CopyTo(copy) => return Ok(Kind::Copy(Box::new(copy))),
+        Statement::Explain(ExplainStatement { statement, .. })
+            if matches!(statement.as_ref(), Statement::CopyTo(_)) =>
+        {
+            return Err(Error::Unsupported(
+                "EXPLAIN of COPY is not supported; explain its query".to_owned(),
+            ));
+        }
         Statement::Explain(_) | Statement::Reset(_) => return Ok(Kind::Plan(statement)),
         Statement::Statement(sql) => sql,
     };
@@ -127,6 +148,7 @@ pub fn classify(
         Err(sql) => sql,
     };
     Ok(match *sql {
+        SqlStatement::Call(call) => Kind::Call(Box::new(call)),
         SqlStatement::Use(target) => Kind::Use(use_target(target)?),
         SqlStatement::Drop {
             object_type: ObjectType::Table,

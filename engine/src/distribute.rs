@@ -14,7 +14,7 @@ use datafusion_distributed::{
     DistributedLeafExec, RouteTasksEvent, RouteTasksEventResponse, RouteTasksHandler,
     ScaleUpLeafNodeEvent, ScaleUpLeafNodeEventResponse, ScaleUpLeafNodeHandler, WorkerResolver,
 };
-use inshore_lake::scan;
+use inshore_lake::{files, scan};
 use url::Url;
 
 use crate::guard;
@@ -58,7 +58,8 @@ impl DesiredTaskCountHandler for TaskCounts {
         if guard::needs_one_task(event.plan) {
             return Some(Ok(DesiredTaskCountEventResponse::maximum(1)));
         }
-        let bytes = scan::scan_bytes(event.plan.as_ref())?;
+        let plan = event.plan.as_ref();
+        let bytes = scan::scan_bytes(plan).or_else(|| files::scan_bytes(plan))?;
         let options = PlacementOptions::of(event.session_config.options());
         let tasks = bytes
             .div_ceil(options.bytes_per_task.max(1))
@@ -69,7 +70,7 @@ impl DesiredTaskCountHandler for TaskCounts {
     }
 }
 
-/// Gives each task of a stage its share of an Iceberg scan's files.
+/// Gives each task of a stage its share of a scan's files.
 #[derive(Debug, Default)]
 pub struct SplitScans;
 
@@ -78,7 +79,8 @@ impl ScaleUpLeafNodeHandler for SplitScans {
         &self,
         event: ScaleUpLeafNodeEvent<'_>,
     ) -> Option<Result<ScaleUpLeafNodeEventResponse>> {
-        let variants = scan::split_for_tasks(event.plan, event.task_count)?;
+        let variants = scan::split_for_tasks(event.plan, event.task_count)
+            .or_else(|| files::split_for_tasks(event.plan, event.task_count))?;
         let leaf = variants
             .and_then(|variants| DistributedLeafExec::try_new(Arc::clone(event.plan), variants))
             .map(|leaf| ScaleUpLeafNodeEventResponse::new(Arc::new(leaf)));

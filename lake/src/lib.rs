@@ -9,10 +9,12 @@
 //! - [`metadata_tables`]: tables over a table's metadata.
 //! - [`definition`]: a table as the statement that would create it.
 //! - [`evolution`]: changing a table's columns and properties.
+//! - [`maintenance`]: files that nothing refers to, and files that are taken over.
 //! - [`manifest`]: manifest lists and manifests, decoded.
 //! - [`plan`]: which files a scan has to read.
 //! - [`scan`]: reading them.
 //! - [`deletes`]: rows that are deleted from them.
+//! - [`files`]: files that belong to no table, as tables and written.
 //! - [`formats`]: reading one file of any format in the order of its rows.
 //! - [`codec`]: sending a scan to a worker.
 //! - [`write`](mod@write): adding rows.
@@ -26,7 +28,9 @@ pub mod definition;
 pub mod deletes;
 pub mod error;
 pub mod evolution;
+pub mod files;
 pub mod formats;
+pub mod maintenance;
 pub mod manifest;
 pub mod metadata_tables;
 pub mod name;

@@ -35,6 +35,7 @@ pub fn options(lake: &Lake, engine: EngineOptions, topology: Topology) -> Option
     Options {
         catalogs: lake.catalogs(),
         stores: lake.stores(),
+        working_directory: None,
         engine,
         topology,
         default_schema: None,

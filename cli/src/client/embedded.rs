@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context;
 use futures::StreamExt;
 use inshore_coordinator::{Coordinator, Options, Session, Topology};
 use inshore_lake::catalog::{Catalogs, embedded_config};
@@ -68,9 +69,15 @@ impl Embedded {
 pub fn coordinator(config: &Config, topology: Topology) -> anyhow::Result<Arc<Coordinator>> {
     let stores = stores(config)?;
     let catalogs = Catalogs::open(&config.catalogs, Arc::clone(&stores))?;
+    // The user's own process may do with files what the user may.
+    let working_directory = match topology {
+        Topology::Embedded => Some(std::env::current_dir().context("no working directory")?),
+        Topology::Cluster => None,
+    };
     Ok(Coordinator::new(Options {
         catalogs,
         stores,
+        working_directory,
         engine: config.engine.clone(),
         topology,
         default_schema: config.default_schema.clone(),

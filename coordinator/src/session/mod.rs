@@ -6,6 +6,7 @@
 //! ```
 
 mod commands;
+mod files;
 mod resolve;
 mod views;
 
@@ -21,16 +22,22 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use datafusion::sql::sqlparser::ast::{
+    Function as SqlFunction, Query as SqlQuery, Statement as SqlStatement,
+};
+use futures::StreamExt;
 use inshore_lake::catalog::View;
+use inshore_lake::files::FilesTable;
 use inshore_lake::name::TableName;
 use inshore_lake::table::IcebergTable;
 use parking_lot::Mutex;
 
+use crate::copy::{self, Copy};
 use crate::ddl::NewTableAs;
 use crate::insert::{self, Insert};
 use crate::names::{self, Mention};
 use crate::node::{Coordinator, Topology};
+use crate::procedures::{self, Procedure};
 use crate::query::{Execution, Query, ResultStream, State};
 use crate::result::ResultShape;
 use crate::statement::{self, Kind};
@@ -73,6 +80,14 @@ enum Body {
         insert: Box<Insert>,
         config: SessionConfig,
     },
+    /// Rows to be written into files.
+    Copy {
+        copy: Copy,
+        plan: LogicalPlan,
+        config: SessionConfig,
+    },
+    /// A call of a procedure.
+    Call(Procedure),
     /// A command that is done already.
     Done,
 }
@@ -180,7 +195,8 @@ impl Session {
                 self.body_of(plan, config)?
             }
             Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
-            Kind::CreateTableAs(_) => return Ok(insert::schema()),
+            Kind::CreateTableAs(_) | Kind::Copy(_) => return Ok(insert::schema()),
+            Kind::Call(call) => return Ok(self.procedure(&call, config)?.schema()),
             _ => return Ok(Arc::new(Schema::empty())),
         };
         Ok(Arc::clone(shape.schema()))
@@ -243,6 +259,20 @@ impl Session {
                 let shape = ResultShape::of_arrow(&insert::schema());
                 Ok((shape, Body::Insert { insert, config }))
             }
+            Kind::Call(call) => {
+                let config = self.settings.lock().clone();
+                let procedure = self.procedure(&call, config)?;
+                let shape = ResultShape::of_arrow(&procedure.schema());
+                Ok((shape, Body::Call(procedure)))
+            }
+            Kind::Copy(statement) => {
+                let config = self.settings.lock().clone();
+                let copy = Copy::new(&statement)?;
+                let query = copy::query(&statement)?;
+                let plan = self.query_plan(query, &mentions, config.clone()).await?;
+                let shape = ResultShape::of_arrow(&insert::schema());
+                Ok((shape, Body::Copy { copy, plan, config }))
+            }
             Kind::Use(parts) => {
                 self.use_schema(&parts).await?;
                 Ok(done())
@@ -262,6 +292,12 @@ impl Session {
         }
     }
 
+    fn procedure(&self, call: &SqlFunction, config: SessionConfig) -> Result<Procedure> {
+        let state = self.node.local_state(config);
+        let catalogs = &self.node.options.catalogs;
+        Procedure::of(call, catalogs, &self.defaults(), &state)
+    }
+
     async fn create_table_as(
         &self,
         table: &NewTableAs,
@@ -270,10 +306,19 @@ impl Session {
     ) -> Result<Insert> {
         let catalogs = &self.node.options.catalogs;
         let name = ddl::table_name(catalogs, &self.defaults(), &table.name);
-        let query = SqlStatement::Query(table.query.clone());
+        let plan = self.query_plan(table.query.clone(), mentions, config);
+        Insert::into_new(name, table, plan.await?)
+    }
+
+    async fn query_plan(
+        &self,
+        query: Box<SqlQuery>,
+        mentions: &[Mention],
+        config: SessionConfig,
+    ) -> Result<LogicalPlan> {
+        let query = SqlStatement::Query(query);
         let query = datafusion::sql::parser::Statement::Statement(Box::new(query));
-        let plan = self.logical_plan(query, mentions, config).await?;
-        Insert::into_new(name, table, plan)
+        self.logical_plan(query, mentions, config).await
     }
 
     fn body_of(&self, plan: LogicalPlan, config: SessionConfig) -> Result<(ResultShape, Body)> {
@@ -365,6 +410,17 @@ impl Session {
                 let files = execute_stream(Arc::clone(&plan), state.task_ctx())?;
                 Ok((plan, prepared.run(catalogs, files)))
             }
+            Body::Copy { copy, plan, config } => {
+                let names = ResultShape::of(plan.schema());
+                let (plan, state) = self.physical_plan(&plan, config).await?;
+                let rows = execute_stream(Arc::clone(&plan), state.task_ctx())?;
+                let shape = names.clone();
+                let rows = rows.map(move |batch| batch.and_then(|batch| shape.apply(batch)));
+                let schema = Arc::clone(names.schema());
+                let rows = RecordBatchStreamAdapter::new(Arc::clone(&schema), rows);
+                let access = Arc::clone(&self.node.files);
+                Ok((plan, copy.run(access, schema, Box::pin(rows))))
+            }
             Body::Explain {
                 plan,
                 config,
@@ -390,6 +446,14 @@ impl Session {
                     None => explain::describe(&state.optimize(&plan)?, &physical)?,
                 };
                 Ok((physical, stream))
+            }
+            Body::Call(procedure) => {
+                let plan = Arc::new(EmptyExec::new(procedure.schema()));
+                let context = procedures::Context {
+                    catalogs: Arc::clone(&self.node.options.catalogs),
+                    stores: Arc::clone(&self.node.options.stores),
+                };
+                Ok((plan, procedure.run(context)))
             }
             Body::Done => {
                 let schema = Arc::clone(shape.schema());
@@ -420,7 +484,10 @@ fn reads_a_lake(plan: &LogicalPlan) -> Result<bool> {
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
             && let Ok(provider) = datafusion::datasource::source_as_provider(&scan.source)
-            && provider.as_ref().is::<IcebergTable>()
+            && (provider.as_ref().is::<IcebergTable>()
+                || provider
+                    .downcast_ref::<FilesTable>()
+                    .is_some_and(FilesTable::is_in_lake))
         {
             found = true;
             return Ok(TreeNodeRecursion::Stop);

@@ -51,7 +51,8 @@ impl Session {
     /// Plans a statement and the views that it uses. `own` is the view that is made of it.
     pub(super) async fn planned(&self, unit: Unit, own: Option<&TableName>) -> Result<LogicalPlan> {
         let listing = wants_listing(&unit.statement, &unit.references);
-        let catalogs = self.catalogs_for(&unit.references, listing).await?;
+        let tables = self.tables_of(&unit);
+        let catalogs = self.catalogs_for(&tables, listing).await?;
         let hide = self.expand_views(&unit, &catalogs, own).await?;
         self.plan_unit(unit, &catalogs, hide).await
     }
@@ -94,6 +95,8 @@ impl Session {
             references,
         } = unit;
         let state = self.node.local_state(config);
+        self.open_files(&references, &mentions, &state, catalogs)
+            .await?;
         self.check_names(&references, &mentions, &state, catalogs)
             .await?;
         if hide {
@@ -131,6 +134,20 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// The references that a catalog has to be asked for: files stand for themselves.
+    pub(super) fn tables_of(&self, unit: &Unit) -> Vec<Reference> {
+        let state = self.node.local_state(unit.config.clone());
+        let files = unit
+            .mentions
+            .iter()
+            .filter(|mention| mention.file.is_some());
+        let files = files.map(|mention| self.resolved(&state, reference_of(&mention.parts)));
+        let files: Vec<TableName> = files.collect();
+        let tables = unit.references.iter();
+        let tables = tables.filter(|reference| !files.contains(&reference.name));
+        tables.cloned().collect()
     }
 
     /// The tables a statement refers to, and in which state.
@@ -220,7 +237,7 @@ impl Session {
         }
     }
 
-    fn resolved(&self, state: &SessionState, reference: TableReference) -> TableName {
+    pub(super) fn resolved(&self, state: &SessionState, reference: TableReference) -> TableName {
         let catalog = &state.config_options().catalog;
         let resolved = reference.resolve(&catalog.default_catalog, &catalog.default_schema);
         TableName {
@@ -337,7 +354,7 @@ async fn table_of(
     }
 }
 
-fn reference_of(parts: &[String]) -> TableReference {
+pub(super) fn reference_of(parts: &[String]) -> TableReference {
     match parts {
         [catalog, schema, table] => {
             TableReference::full(catalog.as_str(), schema.as_str(), table.as_str())

@@ -72,7 +72,7 @@ impl Session {
     ) -> Result<FoundViews> {
         let mut found = FoundViews::new();
         let mut columns = BTreeMap::<TableName, Vec<String>>::new();
-        let mut queue = VecDeque::from([main.references.clone()]);
+        let mut queue = VecDeque::from([self.tables_of(main)]);
         while let Some(references) = queue.pop_front() {
             for reference in &references {
                 let known = columns.entry(reference.name.clone()).or_default();
@@ -95,7 +95,7 @@ impl Session {
                 }
                 let unit = self.unit_of_view(&view, main.config.clone());
                 let unit = unit.map_err(|error| Error::Sql(format!("view {name}: {error}")))?;
-                let mut wanted = unit.references.clone();
+                let mut wanted = self.tables_of(&unit);
                 for reference in &mut wanted {
                     // A table has the metadata columns that anything in the statement names.
                     let known = columns.entry(reference.name.clone()).or_default();
@@ -105,7 +105,7 @@ impl Session {
                     reference.metadata_columns.clone_from(known);
                 }
                 self.resolve_into(catalogs, &wanted).await?;
-                queue.push_back(unit.references.clone());
+                queue.push_back(self.tables_of(&unit));
                 found.insert(name, Found { view, unit });
             }
         }

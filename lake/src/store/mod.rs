@@ -25,10 +25,11 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use self::location::{Location, Problem, StoreKey};
+use self::location::{Location, Problem, Scheme, StoreKey};
 use self::moves::Moves;
 use self::rooted::{Mount, RootedStore};
 use crate::config::LakeConfig;
+use crate::files::unpack::register_unpacking;
 use crate::{Error, Result};
 
 pub use self::storage::{LakeStorage, LakeStorageFactory};
@@ -156,7 +157,61 @@ impl Stores {
         let _ = env.deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref());
         for bucket in self.buckets.values() {
             let store: Arc<dyn ObjectStore> = Arc::<RootedStore>::clone(&bucket.store);
+            register_unpacking(env, &bucket.url, &store);
             env.register_object_store(bucket.url.as_ref(), store);
+        }
+    }
+
+    /// The path of a location in the local file system, after the lakes' maps; none when it lies
+    /// elsewhere.
+    pub(crate) fn local_path(&self, location: &str) -> Option<Path> {
+        let parsed = Location::parse(&self.moves.apply(location)).ok()?;
+        (parsed.key.scheme == Scheme::File).then_some(parsed.path)
+    }
+
+    /// The location of a path in a store, as tables name it.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a store that is none of these.
+    pub(crate) fn location_of(&self, url: &ObjectStoreUrl, path: &Path) -> Result<String> {
+        let bucket = self.buckets.iter().find(|(_, bucket)| bucket.url == *url);
+        let key = bucket.map(|(key, _)| key);
+        let key = key.ok_or_else(|| Error::Internal(format!("{url} is no store of a lake")))?;
+        Ok(format!("{key}/{path}"))
+    }
+
+    /// Refuses paths of a store that lead out of its roots by symbolic links. A path that does not
+    /// exist yet is where its nearest folder is.
+    ///
+    /// # Errors
+    /// [`Error::OutsideLakes`].
+    pub(crate) async fn check_links(&self, url: &ObjectStoreUrl, paths: Vec<Path>) -> Result<()> {
+        let Some((key, bucket)) = self.buckets.iter().find(|(_, bucket)| bucket.url == *url) else {
+            return Ok(());
+        };
+        if key.scheme != Scheme::File {
+            return Ok(());
+        }
+        let roots: Vec<String> = bucket.store.roots().collect();
+        let check = move || {
+            let real = |path: &str| std::fs::canonicalize(path).ok();
+            let inside: Vec<_> = roots
+                .iter()
+                .filter_map(|root| real(root.trim_start_matches("file://")))
+                .collect();
+            paths.into_iter().find(|path| {
+                let full = std::path::PathBuf::from(format!("/{path}"));
+                let found = full.ancestors().find_map(|part| real(part.to_str()?));
+                !found.is_some_and(|found| inside.iter().any(|root| found.starts_with(root)))
+            })
+        };
+        match tokio::task::spawn_blocking(check).await {
+            Ok(None) => Ok(()),
+            Ok(Some(path)) => {
+                let location = format!("/{path}");
+                Err(self.outside(&location, "a place outside, by a symbolic link"))
+            }
+            Err(error) => Err(Error::Internal(error.to_string())),
         }
     }
 

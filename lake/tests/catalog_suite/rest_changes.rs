@@ -5,7 +5,7 @@ use std::sync::Arc;
 use inshore_lake::catalog::Catalogs;
 use inshore_lake::config::CatalogKind;
 use inshore_lake::evolution::{Alteration, Alterations};
-use inshore_lake::write::{Append, TableWriter};
+use inshore_lake::write::Append;
 use inshore_lake::{Error, TableName};
 use serde_json::json;
 use tempfile::TempDir;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::changes::{check_changes, creation, name, property};
 use crate::http::Server;
 use crate::rest_server::{Fault, Shared, start};
-use crate::support::{catalog, count, open, rows};
+use crate::support::{catalog, count, open, rows, written};
 
 async fn begin() -> (TempDir, Server, Shared, Arc<Catalogs>) {
     let dir = tempfile::tempdir().unwrap();
@@ -35,13 +35,10 @@ async fn table(catalogs: &Catalogs) -> TableName {
 /// Adds the ids `0..count` to a table.
 async fn append(catalogs: &Catalogs, t: &TableName, count: i64) -> Result<(), Error> {
     let table = catalogs.load(t).await.unwrap().unwrap();
-    let mut writer = TableWriter::new("t", &table).await.unwrap();
-    writer.write(&rows(count)).await.unwrap();
-    let (files, _, written) = writer.finish().await.unwrap();
+    let files = written(&table, catalogs.stores(), &rows(count)).await;
     let changed = catalogs
         .change_table(t, &Append::new("t", &table, files))
         .await;
-    written.keep();
     changed.map(|table| assert!(table.is_some()))
 }
 
@@ -193,10 +190,7 @@ async fn a_staged_table_appears_with_its_rows_or_not_at_all() {
         creation.format_version = iceberg::spec::FormatVersion::V3;
         let staged = catalogs.stage_table(&t, creation).await.unwrap().unwrap();
         assert!(catalogs.load(&t).await.unwrap().is_none());
-        let mut writer = TableWriter::new("t", &staged).await.unwrap();
-        writer.write(&rows(4)).await.unwrap();
-        let (files, _, written) = writer.finish().await.unwrap();
-        written.keep();
+        let files = written(&staged, catalogs.stores(), &rows(4)).await;
         let append = Append::new("t", &staged, files);
         shared.lock().unwrap().faults.extend(fault);
         catalogs.create_staged(&t, &staged, &append).await

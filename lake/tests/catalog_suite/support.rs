@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use iceberg::arrow::schema_to_arrow_schema;
-use iceberg::spec::{DataFileFormat, NestedField, PrimitiveType, Schema, Type};
+use iceberg::spec::{DataFile, DataFileFormat, NestedField, PrimitiveType, Schema, Type};
 use iceberg::table::Table;
 use iceberg::transaction::{ApplyTransactionAction, Transaction};
 use iceberg::writer::base_writer::data_file_writer::DataFileWriterBuilder;
@@ -27,6 +29,7 @@ use inshore_lake::catalog::{CatalogLimits, Catalogs, Writer};
 use inshore_lake::config::{CatalogConfig, CatalogKind, LakeConfig, Secret};
 use inshore_lake::store::Stores;
 use inshore_lake::table::IcebergTable;
+use inshore_lake::write::{WriteExec, WriteTarget, data_files};
 use parquet::file::properties::WriterProperties;
 
 pub fn catalog(kind: CatalogKind, uri: Option<&str>, warehouse: Option<&str>) -> CatalogConfig {
@@ -135,6 +138,22 @@ pub async fn append(writer: &Writer, namespace: &str, table: &str, rows: i64) ->
 pub fn rows(count: i64) -> RecordBatch {
     let ids: arrow::array::ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
     RecordBatch::try_from_iter([("id", ids)]).unwrap()
+}
+
+/// Writes a batch into data files of a table; nothing refers to them yet.
+pub async fn written(table: &Table, stores: &Stores, batch: &RecordBatch) -> Vec<DataFile> {
+    let target = WriteTarget::new("t", table.metadata(), stores).unwrap();
+    let target = Arc::new(target);
+    let input = MemorySourceConfig::try_new_exec(&[vec![batch.clone()]], batch.schema(), None);
+    let plan = WriteExec::try_new(Arc::clone(&target), input.unwrap()).unwrap();
+    let context = SessionContext::new();
+    stores.register(&context.runtime_env());
+    let plan: Arc<dyn ExecutionPlan> = Arc::new(plan);
+    let batches = collect(plan, context.task_ctx()).await.unwrap();
+    let files = batches.iter();
+    files
+        .flat_map(|batch| data_files(batch, &target).unwrap())
+        .collect()
 }
 
 /// Rows of a table, counted by reading it with iceberg-rust through our storage.
