@@ -1,4 +1,4 @@
-//! `INSERT INTO` and `CREATE TABLE ... AS`: the rows of a query become data files of a table, and
+//! `INSERT INTO`, `INSERT OVERWRITE` and `CREATE TABLE ... AS`: the rows of a query become data files of a table, and
 //! one commit.
 //!
 //! ```text
@@ -22,9 +22,11 @@ use iceberg::TableCreation;
 use iceberg::spec::DataFile;
 use iceberg::table::Table;
 use inshore_lake::TableName;
-use inshore_lake::catalog::Catalogs;
+use inshore_lake::catalog::{Catalogs, Change};
 use inshore_lake::table::IcebergTable;
-use inshore_lake::write::{Append, StatementFiles, WriteProvider, WriteTarget, data_files};
+use inshore_lake::write::{
+    Append, Overwrite, StatementFiles, WriteProvider, WriteTarget, data_files,
+};
 
 use crate::ddl::NewTableAs;
 use crate::{Error, Result};
@@ -44,6 +46,8 @@ enum Target {
 pub struct Insert {
     name: TableName,
     target: Target,
+    /// Whether they replace others.
+    overwrite: bool,
     /// Gives the rows, with all columns of the table in their order.
     input: LogicalPlan,
 }
@@ -53,6 +57,7 @@ pub struct Prepared {
     name: TableName,
     table: Table,
     is_new: bool,
+    overwrite: bool,
     target: Arc<WriteTarget>,
     /// Writes the rows, and gives the files.
     pub plan: LogicalPlan,
@@ -83,12 +88,14 @@ impl Insert {
     /// # Errors
     /// [`Error::Unsupported`] for other changes of rows, and for what is no table of a catalog.
     pub fn of(dml: DmlStatement) -> Result<Self> {
-        if !matches!(dml.op, WriteOp::Insert(InsertOp::Append)) {
-            return Err(Error::Unsupported(format!(
-                "{} is not supported yet",
-                dml.op.name()
-            )));
-        }
+        let overwrite = match dml.op {
+            WriteOp::Insert(InsertOp::Append) => false,
+            WriteOp::Insert(InsertOp::Overwrite) => true,
+            other => {
+                let what = other.name();
+                return Err(Error::Unsupported(format!("{what} is not supported yet")));
+            }
+        };
         let provider = source_as_provider(&dml.target)?;
         let Some(target) = provider.downcast_ref::<IcebergTable>() else {
             return Err(Error::Unsupported(format!(
@@ -99,6 +106,7 @@ impl Insert {
         Ok(Self {
             name: target.name().clone(),
             target: Target::Table(target.table().clone()),
+            overwrite,
             input: Arc::unwrap_or_clone(dml.input),
         })
     }
@@ -114,6 +122,7 @@ impl Insert {
                 creation: Box::new(table.creation(input.schema().as_arrow())?),
                 if_not_exists: table.if_not_exists,
             },
+            overwrite: false,
             input,
         })
     }
@@ -146,6 +155,7 @@ impl Insert {
             name: self.name,
             table,
             is_new,
+            overwrite: self.overwrite,
             target,
         }))
     }
@@ -233,14 +243,19 @@ impl Prepared {
         files: Vec<DataFile>,
         written: StatementFiles,
     ) -> Result<(), inshore_lake::Error> {
-        let append = Append::new(&self.name.to_string(), &self.table, files);
+        let full_name = self.name.to_string();
+        let change: Box<dyn Change> = match self.overwrite {
+            true => Box::new(Overwrite::new(&full_name, &self.table, files)),
+            false => Box::new(Append::new(&full_name, &self.table, files)),
+        };
+        let change = change.as_ref();
         let done = match self.is_new {
             true => {
                 catalogs
-                    .create_staged(&self.name, &self.table, &append)
+                    .create_staged(&self.name, &self.table, change)
                     .await
             }
-            false => catalogs.change_table(&self.name, &append).await,
+            false => catalogs.change_table(&self.name, change).await,
         };
         match done {
             Ok(Some(_)) => {
