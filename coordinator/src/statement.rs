@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 
 use crate::ddl::{self, Definition, NewTableAs, partitions};
+use crate::truncate;
 use crate::versions::{self, Clause};
 use crate::{Error, Result};
 
@@ -33,6 +34,13 @@ pub enum Kind {
     CreateTableAs(Box<NewTableAs>),
     /// Define a schema or a table.
     Define(Definition),
+    /// Remove all rows of a table.
+    Truncate {
+        /// The folded name.
+        name: Vec<String>,
+        /// `IF EXISTS`.
+        if_exists: bool,
+    },
     /// Drop tables of this session or of a catalog.
     DropTables {
         /// The folded names.
@@ -148,10 +156,16 @@ pub fn classify(
         | SqlStatement::ShowVariable { .. }
         | SqlStatement::ShowFunctions { .. }
         | SqlStatement::ShowCreate { .. } => Kind::Plan(Statement::Statement(sql)),
-        SqlStatement::Update { .. }
-        | SqlStatement::Delete(_)
-        | SqlStatement::Merge { .. }
-        | SqlStatement::Truncate { .. } => return unsupported("changing rows"),
+        SqlStatement::Truncate(truncate) => {
+            truncate::check(&truncate)?;
+            Kind::Truncate {
+                name: names.first().cloned().unwrap_or_default(),
+                if_exists: truncate.if_exists,
+            }
+        }
+        SqlStatement::Update { .. } | SqlStatement::Delete(_) | SqlStatement::Merge { .. } => {
+            return unsupported("changing rows");
+        }
         SqlStatement::StartTransaction { .. }
         | SqlStatement::Commit { .. }
         | SqlStatement::Rollback { .. } => return unsupported("a transaction"),

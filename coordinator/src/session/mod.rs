@@ -32,7 +32,7 @@ use crate::node::{Coordinator, Topology};
 use crate::query::{Execution, Query, ResultStream, State};
 use crate::result::ResultShape;
 use crate::statement::{self, Kind};
-use crate::{Error, Result, ddl, explain};
+use crate::{Error, Result, ddl, explain, truncate};
 
 /// Tables that one session may have opened by their files.
 const SESSION_TABLES_MAX: usize = 1_000;
@@ -70,6 +70,8 @@ enum Body {
         insert: Box<Insert>,
         config: SessionConfig,
     },
+    /// All rows to be removed.
+    Truncate { name: TableName, if_exists: bool },
     /// A command that is done already.
     Done,
 }
@@ -164,6 +166,7 @@ impl Session {
             }
             Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
             Kind::CreateTableAs(_) => return Ok(insert::schema()),
+            Kind::Truncate { .. } => return Ok(truncate::schema()),
             _ => return Ok(Arc::new(Schema::empty())),
         };
         Ok(Arc::clone(shape.schema()))
@@ -210,6 +213,12 @@ impl Session {
                 let shape = ResultShape::of_arrow(&insert::schema());
                 Ok((shape, Body::Insert { insert, config }))
             }
+            Kind::Truncate { name, if_exists } => {
+                let name = self.own_name(&name);
+                self.check_catalog_table(&name)?;
+                let shape = ResultShape::of_arrow(&truncate::schema());
+                Ok((shape, Body::Truncate { name, if_exists }))
+            }
             Kind::Use(parts) => {
                 self.use_schema(&parts).await?;
                 Ok(done())
@@ -243,6 +252,18 @@ impl Session {
         Insert::into_new(name, table, plan)
     }
 
+    /// # Errors
+    /// [`Error::Unsupported`] for a table that was opened by its files.
+    fn check_catalog_table(&self, name: &TableName) -> Result<()> {
+        match self.tables.lock().contains_key(name) {
+            true => Err(Error::Unsupported(format!(
+                "{name} was opened by its files; rows can be added to a table of a catalog, and \
+                 removed from it, only"
+            ))),
+            false => Ok(()),
+        }
+    }
+
     fn body_of(&self, plan: LogicalPlan, config: SessionConfig) -> Result<(ResultShape, Body)> {
         Ok(match plan {
             LogicalPlan::Explain(explain) if explain::is_ours(&explain) => (
@@ -265,12 +286,7 @@ impl Session {
             ),
             LogicalPlan::Dml(dml) => {
                 let insert = Box::new(Insert::of(dml)?);
-                if self.tables.lock().contains_key(insert.name()) {
-                    return Err(Error::Unsupported(format!(
-                        "{} was opened by its files; rows can be added to a table of a catalog only",
-                        insert.name()
-                    )));
-                }
+                self.check_catalog_table(insert.name())?;
                 let shape = ResultShape::of_arrow(&insert::schema());
                 (shape, Body::Insert { insert, config })
             }
@@ -357,6 +373,11 @@ impl Session {
                     None => explain::describe(&state.optimize(&plan)?, &physical)?,
                 };
                 Ok((physical, stream))
+            }
+            Body::Truncate { name, if_exists } => {
+                let catalogs = Arc::clone(&self.node.options.catalogs);
+                let plan = Arc::new(EmptyExec::new(Arc::clone(shape.schema())));
+                Ok((plan, truncate::run(catalogs, name, if_exists)))
             }
             Body::Done => {
                 let schema = Arc::clone(shape.schema());
