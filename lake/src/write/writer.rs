@@ -95,7 +95,7 @@ impl TableWriter {
             return self.write_to(WHOLE_TABLE, &batch).await;
         }
         self.gathered_rows += batch.num_rows();
-        self.gathered_bytes += batch.columns().iter().map(|c| bytes_of(c)).sum::<usize>();
+        self.gathered_bytes += batch.columns().iter().map(bytes_of).sum::<usize>();
         self.gathered.push(batch);
         let is_much = self.gathered_rows >= GATHERED_ROWS || self.gathered_bytes >= GATHERED_BYTES;
         if is_much || !self.reserve(false) {
