@@ -1,4 +1,4 @@
-//! `INSERT INTO` and `CREATE TABLE ... AS`: the rows of a query become data files of a table, and
+//! `INSERT INTO`, `INSERT OVERWRITE` and `CREATE TABLE ... AS`: the rows of a query become data files of a table, and
 //! one commit.
 //!
 //! ```text
@@ -22,9 +22,11 @@ use iceberg::TableCreation;
 use iceberg::spec::DataFile;
 use iceberg::table::Table;
 use inshore_lake::TableName;
-use inshore_lake::catalog::{Catalogs, Replacement, ReplacementWithRows};
+use inshore_lake::catalog::{Catalogs, Change, Replacement, ReplacementWithRows};
 use inshore_lake::table::IcebergTable;
-use inshore_lake::write::{Append, StatementFiles, WriteProvider, WriteTarget, data_files};
+use inshore_lake::write::{
+    Append, Overwrite, StatementFiles, WriteProvider, WriteTarget, data_files,
+};
 
 use crate::ddl::NewTableAs;
 use crate::{Error, Result};
@@ -44,7 +46,8 @@ enum Target {
 
 /// How files become part of a table.
 enum Commit {
-    Change,
+    Add,
+    Overwrite,
     Create,
     Replace(Box<Replacement>),
 }
@@ -53,6 +56,8 @@ enum Commit {
 pub struct Insert {
     name: TableName,
     target: Target,
+    /// Whether they replace others.
+    overwrite: bool,
     /// Gives the rows, with all columns of the table in their order.
     input: LogicalPlan,
 }
@@ -92,12 +97,14 @@ impl Insert {
     /// # Errors
     /// [`Error::Unsupported`] for other changes of rows, and for what is no table of a catalog.
     pub fn of(dml: DmlStatement) -> Result<Self> {
-        if !matches!(dml.op, WriteOp::Insert(InsertOp::Append)) {
-            return Err(Error::Unsupported(format!(
-                "{} is not supported yet",
-                dml.op.name()
-            )));
-        }
+        let overwrite = match dml.op {
+            WriteOp::Insert(InsertOp::Append) => false,
+            WriteOp::Insert(InsertOp::Overwrite) => true,
+            other => {
+                let what = other.name();
+                return Err(Error::Unsupported(format!("{what} is not supported yet")));
+            }
+        };
         let provider = source_as_provider(&dml.target)?;
         let Some(target) = provider.downcast_ref::<IcebergTable>() else {
             return Err(Error::Unsupported(format!(
@@ -108,6 +115,7 @@ impl Insert {
         Ok(Self {
             name: target.name().clone(),
             target: Target::Table(target.table().clone()),
+            overwrite,
             input: Arc::unwrap_or_clone(dml.input),
         })
     }
@@ -131,6 +139,7 @@ impl Insert {
         Ok(Self {
             name,
             target,
+            overwrite: false,
             input,
         })
     }
@@ -146,7 +155,8 @@ impl Insert {
     /// As [`Catalogs::stage_table`] and [`WriteTarget::new`].
     pub async fn prepare(self, catalogs: &Catalogs) -> Result<Option<Prepared>> {
         let (table, commit) = match self.target {
-            Target::Table(table) => (table, Commit::Change),
+            Target::Table(table) if self.overwrite => (table, Commit::Overwrite),
+            Target::Table(table) => (table, Commit::Add),
             Target::Replaced(replacement) => match catalogs.load(&self.name).await? {
                 Some(table) => (replacement.staged(&table)?, Commit::Replace(replacement)),
                 None => {
@@ -258,16 +268,24 @@ impl Prepared {
         files: Vec<DataFile>,
         written: StatementFiles,
     ) -> Result<(), inshore_lake::Error> {
-        let append = Append::new(&self.name.to_string(), &self.table, files);
+        let full_name = self.name.to_string();
         let is_new = matches!(self.commit, Commit::Create);
         let done = match self.commit {
             Commit::Create => {
+                let append = Append::new(&full_name, &self.table, files);
                 let staged = &self.table;
                 catalogs.create_staged(&self.name, staged, &append).await
             }
-            Commit::Change => catalogs.change_table(&self.name, &append).await,
+            Commit::Add => {
+                let append = Append::new(&full_name, &self.table, files);
+                catalogs.change_table(&self.name, &append).await
+            }
+            Commit::Overwrite => {
+                let change = Overwrite::new(&full_name, &self.table, files);
+                catalogs.change_table(&self.name, &change).await
+            }
             Commit::Replace(replacement) => {
-                let rows = Box::new(append);
+                let rows: Box<dyn Change> = Box::new(Append::new(&full_name, &self.table, files));
                 let change = ReplacementWithRows::new(*replacement, self.table, rows);
                 catalogs.change_table(&self.name, &change).await
             }

@@ -37,6 +37,7 @@ pub mod scope;
 pub mod session;
 pub mod statement;
 pub mod system;
+pub mod truncate;
 pub mod versions;
 
 pub use error::{Error, Result};

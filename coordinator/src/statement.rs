@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 
 use crate::ddl::view::{self, NewView};
 use crate::ddl::{self, Definition, NewTableAs, partitions};
+use crate::truncate;
 use crate::versions::{self, Clause};
 use crate::{Error, Result, copy};
 
@@ -54,6 +55,13 @@ pub enum Kind {
     ShowViews(Box<ShowStatementOptions>),
     /// Show the statement that would create this view, by its folded name.
     ShowCreateView(Vec<String>),
+    /// Remove all rows of a table.
+    Truncate {
+        /// The folded name.
+        name: Vec<String>,
+        /// `IF EXISTS`.
+        if_exists: bool,
+    },
     /// Drop tables of this session or of a catalog.
     DropTables {
         /// The folded names.
@@ -203,10 +211,16 @@ pub fn classify(
         | SqlStatement::ShowVariable { .. }
         | SqlStatement::ShowFunctions { .. }
         | SqlStatement::ShowCreate { .. } => Kind::Plan(Statement::Statement(sql)),
-        SqlStatement::Update { .. }
-        | SqlStatement::Delete(_)
-        | SqlStatement::Merge { .. }
-        | SqlStatement::Truncate { .. } => return unsupported("changing rows"),
+        SqlStatement::Truncate(truncate) => {
+            truncate::check(&truncate)?;
+            Kind::Truncate {
+                name: names.first().cloned().unwrap_or_default(),
+                if_exists: truncate.if_exists,
+            }
+        }
+        SqlStatement::Update { .. } | SqlStatement::Delete(_) | SqlStatement::Merge { .. } => {
+            return unsupported("changing rows");
+        }
         SqlStatement::StartTransaction { .. }
         | SqlStatement::Commit { .. }
         | SqlStatement::Rollback { .. } => return unsupported("a transaction"),

@@ -18,6 +18,7 @@
 //! - [`formats`]: reading one file of any format in the order of its rows.
 //! - [`codec`]: sending a scan to a worker.
 //! - [`write`](mod@write): adding rows.
+//! - [`snapshot`]: what a commit adds to a table and takes out of it.
 //! - [`sql_types`]: SQL type names as Iceberg understands them.
 //! - [`error`]: the crate's error.
 
@@ -36,6 +37,7 @@ pub mod metadata_tables;
 pub mod name;
 pub mod plan;
 pub mod scan;
+pub mod snapshot;
 pub mod sql_types;
 pub mod store;
 pub mod table;

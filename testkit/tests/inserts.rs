@@ -171,10 +171,6 @@ async fn what_fails_leaves_nothing() {
             "INSERT INTO lake.system.queries SELECT * FROM lake.system.queries",
             &["no Iceberg table"],
         ),
-        (
-            "INSERT OVERWRITE s.t SELECT 1 AS a, 1 AS b, NULL AS c",
-            &["not supported yet"],
-        ),
         ("DELETE FROM s.t WHERE id = 1", &["not supported yet"]),
     ] {
         fails(&cluster, sql, parts).await;

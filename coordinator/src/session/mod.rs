@@ -41,7 +41,7 @@ use crate::procedures::{self, Procedure};
 use crate::query::{Execution, Query, ResultStream, State};
 use crate::result::ResultShape;
 use crate::statement::{self, Kind};
-use crate::{Error, Result, ddl, explain};
+use crate::{Error, Result, ddl, explain, truncate};
 
 /// Tables that one session may have opened by their files.
 const SESSION_TABLES_MAX: usize = 1_000;
@@ -88,6 +88,8 @@ enum Body {
     },
     /// A call of a procedure.
     Call(Procedure),
+    /// All rows to be removed.
+    Truncate { name: TableName, if_exists: bool },
     /// A command that is done already.
     Done,
 }
@@ -197,6 +199,7 @@ impl Session {
             Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
             Kind::CreateTableAs(_) | Kind::Copy(_) => return Ok(insert::schema()),
             Kind::Call(call) => return Ok(self.procedure(&call, config)?.schema()),
+            Kind::Truncate { .. } => return Ok(truncate::schema()),
             _ => return Ok(Arc::new(Schema::empty())),
         };
         Ok(Arc::clone(shape.schema()))
@@ -273,6 +276,12 @@ impl Session {
                 let shape = ResultShape::of_arrow(&insert::schema());
                 Ok((shape, Body::Copy { copy, plan, config }))
             }
+            Kind::Truncate { name, if_exists } => {
+                let name = self.own_name(&name);
+                self.check_catalog_table(&name)?;
+                let shape = ResultShape::of_arrow(&truncate::schema());
+                Ok((shape, Body::Truncate { name, if_exists }))
+            }
             Kind::Use(parts) => {
                 self.use_schema(&parts).await?;
                 Ok(done())
@@ -321,6 +330,18 @@ impl Session {
         self.logical_plan(query, mentions, config).await
     }
 
+    /// # Errors
+    /// [`Error::Unsupported`] for a table that was opened by its files.
+    fn check_catalog_table(&self, name: &TableName) -> Result<()> {
+        match self.tables.lock().contains_key(name) {
+            true => Err(Error::Unsupported(format!(
+                "{name} was opened by its files; rows can be added to a table of a catalog, and \
+                 removed from it, only"
+            ))),
+            false => Ok(()),
+        }
+    }
+
     fn body_of(&self, plan: LogicalPlan, config: SessionConfig) -> Result<(ResultShape, Body)> {
         Ok(match plan {
             LogicalPlan::Explain(explain) if explain::is_ours(&explain) => (
@@ -343,12 +364,7 @@ impl Session {
             ),
             LogicalPlan::Dml(dml) => {
                 let insert = Box::new(Insert::of(dml)?);
-                if self.tables.lock().contains_key(insert.name()) {
-                    return Err(Error::Unsupported(format!(
-                        "{} was opened by its files; rows can be added to a table of a catalog only",
-                        insert.name()
-                    )));
-                }
+                self.check_catalog_table(insert.name())?;
                 let shape = ResultShape::of_arrow(&insert::schema());
                 (shape, Body::Insert { insert, config })
             }
@@ -454,6 +470,11 @@ impl Session {
                     stores: Arc::clone(&self.node.options.stores),
                 };
                 Ok((plan, procedure.run(context)))
+            }
+            Body::Truncate { name, if_exists } => {
+                let catalogs = Arc::clone(&self.node.options.catalogs);
+                let plan = Arc::new(EmptyExec::new(Arc::clone(shape.schema())));
+                Ok((plan, truncate::run(catalogs, name, if_exists)))
             }
             Body::Done => {
                 let schema = Arc::clone(shape.schema());

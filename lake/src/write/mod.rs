@@ -4,14 +4,13 @@
 //! INSERT -> provider -> exec: dealt out and sorted as the table wants (layout)
 //!        -> writer: the table's types (rows), partitions, open files (file)
 //!        -> complete files with what manifests tell of them (metrics, bounds)
-//!        -> manifest and snapshot (append) -> commit (catalog::change_table)
+//!        -> manifest and snapshot (crate::snapshot) -> commit (catalog::change_table)
 //! ```
 //!
 //! The operator runs where the plan's last stage runs, the commit on the coordinator. Who writes
 //! owns the files: a writer that is dropped before it is done removes what it wrote, and the
 //! statement removes all of it when it is not committed ([`StatementFiles`]).
 
-mod append;
 mod bounds;
 mod cleanup;
 mod exec;
@@ -25,7 +24,7 @@ mod rows;
 mod target;
 mod writer;
 
-pub use append::Append;
+pub use crate::snapshot::{Append, Overwrite};
 pub use cleanup::StatementFiles;
 pub use exec::{WriteExec, data_files};
 pub use layout::transform_function;

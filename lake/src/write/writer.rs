@@ -30,10 +30,10 @@ use crate::{Error, Result};
 
 /// Rows, and their bytes, that are gathered before they are dealt out.
 const GATHERED_ROWS: usize = 1 << 18;
-const GATHERED_BYTES: usize = 48 << 20;
+const GATHERED_BYTES: usize = 32 << 20;
 
 /// Bytes that one writer takes in all, whatever the pool would give.
-const WRITER_BYTES_MAX: usize = 512 << 20;
+const WRITER_BYTES_MAX: usize = 256 << 20;
 
 /// A row group is not ended for the memory of less than this, nor a file for that.
 const FREED_BYTES_MIN: usize = 256 << 10;
