@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 
+use crate::ddl::order::{self, WriteOrder};
 use crate::ddl::view::{self, NewView};
 use crate::ddl::{self, Definition, NewTableAs, partitions};
 use crate::truncate;
@@ -80,6 +81,8 @@ pub struct Parsed {
     pub clauses: Vec<Clause>,
     /// The fields of `PARTITIONED BY`: see [`partitions`].
     pub partitions: Option<Vec<Expr>>,
+    /// The clause `WRITE ...` of an `ALTER TABLE` that has nothing else: see [`order`].
+    pub order: Option<WriteOrder>,
 }
 
 /// Parses exactly one statement.
@@ -97,6 +100,17 @@ pub fn parse(sql: &str) -> Result<Parsed> {
             statement,
             clauses,
             partitions: None,
+            order: None,
+        });
+    }
+    if let Some((statement, order)) =
+        order::parse(&tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?
+    {
+        return Ok(Parsed {
+            statement,
+            clauses,
+            partitions,
+            order: Some(order),
         });
     }
     let tokens = view::with_comment_sign(tokens);
@@ -111,6 +125,7 @@ pub fn parse(sql: &str) -> Result<Parsed> {
             statement,
             clauses,
             partitions,
+            order: None,
         }),
         (None, _) => Err(Error::Sql("the statement is empty".to_owned())),
         (Some(_), false) => Err(Error::Sql(

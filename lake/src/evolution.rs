@@ -7,8 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use iceberg::TableUpdate;
 use iceberg::spec::{
-    FormatVersion, ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema,
-    StructType, TableMetadata, Type,
+    FormatVersion, ListType, MapType, NestedField, NestedFieldRef, NullOrder, PrimitiveType,
+    Schema, SortDirection, SortField, SortOrder, StructType, TableMetadata, Transform, Type,
 };
 use iceberg::table::Table;
 use serde_json::{Value, json};
@@ -72,6 +72,21 @@ pub enum Alteration {
         /// The comment.
         text: Option<String>,
     },
+    /// Sorts the rows of files that are written from now on; not at all without keys.
+    SetSortOrder(Vec<SortKey>),
+}
+
+/// A key of a sort order.
+#[derive(Clone, Debug)]
+pub struct SortKey {
+    /// The column's full name.
+    pub column: String,
+    /// What of its values is sorted.
+    pub transform: Transform,
+    /// Smallest or largest first.
+    pub direction: SortDirection,
+    /// Where NULLs are.
+    pub nulls: NullOrder,
 }
 
 /// Where a column goes.
@@ -110,6 +125,7 @@ struct Draft<'a> {
     properties: HashMap<String, String>,
     version: Option<FormatVersion>,
     mapping: Option<Value>,
+    order: Option<SortOrder>,
 }
 
 impl<'a> Draft<'a> {
@@ -123,12 +139,14 @@ impl<'a> Draft<'a> {
             properties: HashMap::new(),
             version: None,
             mapping: mapping.and_then(|json| serde_json::from_str(json).ok()),
+            order: None,
         }
     }
 
     fn apply(&mut self, alteration: &Alteration) -> Result<()> {
         match alteration {
             Alteration::SetProperties(properties) => return self.set_properties(properties),
+            Alteration::SetSortOrder(keys) => return self.set_order(keys),
             Alteration::AddColumn {
                 field,
                 if_not_exists,
@@ -320,6 +338,37 @@ impl<'a> Draft<'a> {
         }
     }
 
+    fn set_order(&mut self, keys: &[SortKey]) -> Result<()> {
+        let schema = self.metadata.current_schema();
+        let fields = keys.iter().map(|key| {
+            let SortKey {
+                column, transform, ..
+            } = key;
+            let source = schema
+                .field_by_name(column)
+                .ok_or_else(|| Error::NotFound(format!("there is no column {column}")))?;
+            let ty = &source.field_type;
+            let fits = ty.is_primitive() && transform.result_type(ty).is_ok();
+            match fits && crate::write::path_of(schema, source.id).is_some() {
+                true => Ok(SortField {
+                    source_id: source.id,
+                    transform: *transform,
+                    direction: key.direction,
+                    null_order: key.nulls,
+                }),
+                false => Err(Error::Conflict(format!(
+                    "rows cannot be sorted by {transform} of column {column}, which is {ty}"
+                ))),
+            }
+        });
+        let fields = fields.collect::<Result<_>>()?;
+        self.order = Some(SortOrder {
+            order_id: 0,
+            fields,
+        });
+        Ok(())
+    }
+
     fn finish(mut self) -> Result<Vec<TableUpdate>> {
         let mut updates = vec![];
         if let Some(format_version) = self.version {
@@ -334,6 +383,14 @@ impl<'a> Draft<'a> {
             updates.push(TableUpdate::AddSchema { schema });
             updates.push(TableUpdate::SetCurrentSchema {
                 schema_id: LAST_ADDED,
+            });
+        }
+        if let Some(sort_order) = self.order
+            && sort_order.fields != self.metadata.default_sort_order().fields
+        {
+            updates.push(TableUpdate::AddSortOrder { sort_order });
+            updates.push(TableUpdate::SetDefaultSortOrder {
+                sort_order_id: i64::from(LAST_ADDED),
             });
         }
         let known = self.metadata.properties();

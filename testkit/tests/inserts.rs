@@ -30,6 +30,17 @@ fn files(lake: &Lake, table: &str, ending: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Waits for a state: a writer that was about to finish may be a little later than its statement.
+async fn settled<T: PartialEq + std::fmt::Debug>(state: impl Fn() -> T, expected: &T) {
+    for _ in 0..200 {
+        if state() == *expected {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(state(), *expected);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn values_of_every_type_come_back() {
     let lake = Lake::new().await.unwrap();
@@ -175,11 +186,14 @@ async fn what_fails_leaves_nothing() {
     ] {
         fails(&cluster, sql, parts).await;
     }
-    let after = (
-        files(&lake, "s/t", ".parquet"),
-        files(&lake, "s/t", ".avro"),
-    );
-    assert_eq!(before, after);
+    let state = || {
+        let (data, metadata) = (
+            files(&lake, "s/t", ".parquet"),
+            files(&lake, "s/t", ".avro"),
+        );
+        (data, metadata)
+    };
+    settled(state, &before).await;
     assert_eq!(
         cluster.rows("SELECT id, n FROM s.t").await.unwrap(),
         ["1|1"]
@@ -288,7 +302,7 @@ async fn a_table_is_made_with_its_rows_or_not_at_all() {
     ] {
         fails(&cluster, sql, parts).await;
     }
-    assert_eq!(files(&lake, "s/bad", ""), Vec::<PathBuf>::new());
+    settled(|| files(&lake, "s/bad", ""), &vec![]).await;
     fails(&cluster, "SELECT * FROM s.bad", &["lake.s.bad not found"]).await;
 
     // Of several at once one makes the table, and the files of the others are gone.

@@ -7,6 +7,7 @@
 
 mod alter;
 mod arrow_types;
+pub mod order;
 pub mod partitions;
 mod run;
 mod table;

@@ -94,7 +94,7 @@ pub fn partition_spec(schema: &Schema, fields: &[Expr]) -> Result<Option<Unbound
     }
     let mut spec = UnboundPartitionSpec::builder();
     for field in fields {
-        let (column, transform) = transformed(field)?;
+        let (column, transform) = transformed("PARTITIONED BY", field)?;
         let source = schema.field_by_name(&column).ok_or_else(|| {
             Error::NotFound(format!(
                 "PARTITIONED BY {field}: there is no column {column}"
@@ -131,13 +131,17 @@ fn field_name(column: &str, transform: Transform) -> String {
     }
 }
 
-fn transformed(field: &Expr) -> Result<(String, Transform)> {
+/// The column and the transform of a field of a `clause`.
+///
+/// # Errors
+/// [`Error::Sql`] for anything else.
+pub fn transformed(clause: &str, field: &Expr) -> Result<(String, Transform)> {
     if let Some(column) = column(field) {
         return Ok((column, Transform::Identity));
     }
     let wrong = || {
         Error::Sql(format!(
-            "PARTITIONED BY {field}: a field is a column, or year, month, day or hour of one, \
+            "{clause} {field}: a field is a column, or year, month, day or hour of one, \
              bucket(16, column) or truncate(4, column)"
         ))
     };

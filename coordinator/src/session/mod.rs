@@ -33,7 +33,7 @@ use inshore_lake::table::IcebergTable;
 use parking_lot::Mutex;
 
 use crate::copy::{self, Copy};
-use crate::ddl::NewTableAs;
+use crate::ddl::{Definition, NewTableAs};
 use crate::insert::{self, Insert};
 use crate::names::{self, Mention};
 use crate::node::{Coordinator, Topology};
@@ -212,7 +212,12 @@ impl Session {
         let mentions = names::fold(&mut parsed.statement, parsed.clauses, in_catalog)?;
         let folded: Vec<_> = mentions.iter().map(|m| m.parts.clone()).collect();
         let partitions = parsed.partitions.as_deref();
-        let kind = statement::classify(parsed.statement, partitions, &folded)?;
+        let mut kind = statement::classify(parsed.statement, partitions, &folded)?;
+        if let (Some(order), Kind::Define(Definition::AlterTable { alterations, .. })) =
+            (&parsed.order, &mut kind)
+        {
+            alterations.extend(ddl::order::alterations(order)?);
+        }
         Ok((kind, mentions))
     }
 

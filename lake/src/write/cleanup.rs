@@ -38,7 +38,8 @@ impl StatementFiles {
         self.owned = false;
     }
 
-    /// Removes the files that are there now, and later those of stragglers.
+    /// Removes the files that are there now; those of stragglers go a little later, as when it is
+    /// dropped.
     pub async fn remove(self) {
         clean(&self.target, &self.stores).await;
     }

@@ -28,5 +28,6 @@ pub use crate::snapshot::{Append, Overwrite};
 pub use cleanup::StatementFiles;
 pub use exec::{WriteExec, data_files};
 pub use layout::transform_function;
+pub(crate) use partitions::path_of;
 pub use provider::WriteProvider;
 pub use target::WriteTarget;
