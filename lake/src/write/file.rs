@@ -90,11 +90,8 @@ impl OpenFile {
 
     /// Bytes in memory: the row group at hand, and what waits to be sent.
     pub fn memory_bytes(&self) -> usize {
-        let written = self.writer.bytes_written();
-        let waiting = match written < PART_BYTES {
-            true => written,
-            false => PART_BYTES * PARTS_IN_FLIGHT,
-        };
+        // Whole parts are sent as soon as they are there.
+        let waiting = self.writer.bytes_written() % PART_BYTES;
         self.writer.memory_size() + waiting
     }
 
