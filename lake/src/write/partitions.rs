@@ -1,12 +1,12 @@
 //! Which partition each row belongs to.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray, UInt32Array};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Fields, SchemaRef};
-use arrow::row::{OwnedRow, RowConverter, SortField};
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::HashMap;
 use iceberg::arrow::{arrow_struct_to_literal, type_to_arrow_type};
 use iceberg::spec::{Literal, Schema, Struct, StructType, Type};
 use iceberg::transform::{BoxedTransformFunction, create_transform_function};
@@ -42,7 +42,7 @@ pub struct Partitions {
     arrow: Fields,
     converter: RowConverter,
     /// All partitions met, by their rows' form.
-    known: HashMap<OwnedRow, usize>,
+    known: HashMap<Box<[u8]>, usize>,
     values: Vec<Struct>,
 }
 
@@ -92,7 +92,7 @@ impl Partitions {
         })
     }
 
-    /// The number of each row's partition, for [`Partitions::value`].
+    /// The number of each row's partition, from 0 on, for [`Partitions::value`].
     ///
     /// # Errors
     /// [`Error::Conflict`] for values that have no partition.
@@ -128,8 +128,7 @@ impl Partitions {
         place: usize,
         columns: &[ArrayRef],
     ) -> Result<usize> {
-        let owned = row.owned();
-        if let Some(number) = self.known.get(&owned) {
+        if let Some(number) = self.known.get(row.as_ref()) {
             return Ok(*number);
         }
         let internal =
@@ -148,7 +147,7 @@ impl Partitions {
         };
         let number = self.values.len();
         self.values.push(value);
-        self.known.insert(owned, number);
+        self.known.insert(Box::from(row.as_ref()), number);
         Ok(number)
     }
 

@@ -125,32 +125,32 @@ impl TableWriter {
         let Some(partitions) = self.partitions.as_mut().filter(|_| !batches.is_empty()) else {
             return Ok(());
         };
-        let mut rows: Vec<(usize, Vec<(usize, usize)>)> = vec![];
-        let mut places: HashMap<usize, usize> = HashMap::new();
+        // The places of rows by the number of their partition.
+        let mut rows: Vec<Vec<(usize, usize)>> = vec![];
+        let mut last = None;
         for (at, batch) in batches.iter().enumerate() {
             for (row, number) in partitions.of(batch)?.into_iter().enumerate() {
-                let place = *places.entry(number).or_insert_with(|| {
-                    rows.push((number, vec![]));
-                    rows.len() - 1
-                });
-                if let Some((_, rows)) = rows.get_mut(place) {
+                if rows.len() <= number {
+                    rows.resize_with(number + 1, Vec::new);
+                }
+                if let Some(rows) = rows.get_mut(number) {
                     rows.push((at, row));
                 }
+                last = Some(number);
             }
         }
         let all: Vec<&RecordBatch> = batches.iter().collect();
-        for (number, rows) in &rows {
+        for (number, rows) in rows.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
             let part = interleave_record_batch(&all, rows);
             let part = part.map_err(|error| Error::Internal(error.to_string()))?;
-            self.write_to(*number, &part).await?;
+            self.write_to(number, &part).await?;
             // Encoding takes a while; others want to run.
             tokio::task::yield_now().await;
         }
         drop(batches);
         (self.gathered_rows, self.gathered_bytes) = (0, 0);
         if self.target.is_clustered() {
-            self.end_all_but(rows.last().map(|(number, _)| *number))
-                .await?;
+            self.end_all_but(last).await?;
         }
         Ok(())
     }
