@@ -266,8 +266,9 @@ impl Prepared {
         self,
         catalogs: Arc<Catalogs>,
         files: Vec<DataFile>,
-        written: StatementFiles,
+        mut written: StatementFiles,
     ) -> Result<(), inshore_lake::Error> {
+        written.release();
         let full_name = self.name.to_string();
         let is_new = matches!(self.commit, Commit::Create);
         let done = match self.commit {
@@ -291,10 +292,7 @@ impl Prepared {
             }
         };
         match done {
-            Ok(Some(_)) => {
-                written.keep();
-                Ok(())
-            }
+            Ok(Some(_)) => Ok(()),
             Ok(None) => {
                 written.remove().await;
                 Err(match is_new {
@@ -303,10 +301,7 @@ impl Prepared {
                 })
             }
             // They may belong to the table.
-            Err(error @ inshore_lake::Error::CommitUnknown { .. }) => {
-                written.keep();
-                Err(error)
-            }
+            Err(error @ inshore_lake::Error::CommitUnknown { .. }) => Err(error),
             Err(error) => {
                 written.remove().await;
                 Err(error)

@@ -33,15 +33,17 @@ impl StatementFiles {
         }
     }
 
-    /// The files belong to the table now, or may do so.
-    pub fn keep(mut self) {
+    /// A commit begins: from now on the files may belong to the table, so that they are removed only
+    /// by [`StatementFiles::remove`].
+    pub fn release(&mut self) {
         self.owned = false;
     }
 
     /// Removes the files that are there now; those of stragglers go a little later, as when it is
     /// dropped.
-    pub async fn remove(self) {
+    pub async fn remove(mut self) {
         clean(&self.target, &self.stores).await;
+        self.owned = true;
     }
 }
 
