@@ -309,7 +309,7 @@ mod tests {
             ("EXPLAIN COPY (SELECT 1) TO 'x'", "COPY"),
         ] {
             let parsed = statement::parse(sql);
-            let error = parsed.and_then(|p| statement::classify(p.statement, None, &[]));
+            let error = parsed.and_then(|p| statement::classify(p.statement, &p.definition, &[]));
             let error = error.unwrap_err().to_string();
             assert!(
                 error.to_lowercase().contains(&part.to_lowercase()),

@@ -5,16 +5,14 @@ use datafusion::sql::parser::{
     CopyToStatement, CreateExternalTable, DFParserBuilder, ExplainStatement, Statement,
 };
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, ObjectType, ShowCreateObject, ShowStatementOptions, Statement as SqlStatement,
-    Use,
+    Function, ObjectType, ShowCreateObject, ShowStatementOptions, Statement as SqlStatement, Use,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 
-use crate::ddl::order::{self, WriteOrder};
 use crate::ddl::view::{self, NewView};
-use crate::ddl::{self, Definition, NewTableAs, partitions};
+use crate::ddl::{self, Definition, NewTableAs, order, partitions};
 use crate::truncate;
 use crate::versions::{self, Clause};
 use crate::{Error, Result, copy};
@@ -79,10 +77,8 @@ pub struct Parsed {
     pub statement: Statement,
     /// The versions of its tables: see [`versions`].
     pub clauses: Vec<Clause>,
-    /// The fields of `PARTITIONED BY`: see [`partitions`].
-    pub partitions: Option<Vec<Expr>>,
-    /// The clause `WRITE ...` of an `ALTER TABLE` that has nothing else: see [`order`].
-    pub order: Option<WriteOrder>,
+    /// The clauses of a definition.
+    pub definition: ddl::Clauses,
 }
 
 /// Parses exactly one statement.
@@ -99,8 +95,7 @@ pub fn parse(sql: &str) -> Result<Parsed> {
         return Ok(Parsed {
             statement,
             clauses,
-            partitions: None,
-            order: None,
+            definition: ddl::Clauses::default(),
         });
     }
     if let Some((statement, order)) =
@@ -109,8 +104,10 @@ pub fn parse(sql: &str) -> Result<Parsed> {
         return Ok(Parsed {
             statement,
             clauses,
-            partitions,
-            order: Some(order),
+            definition: ddl::Clauses {
+                partitions,
+                order: Some(order),
+            },
         });
     }
     let tokens = view::with_comment_sign(tokens);
@@ -124,8 +121,10 @@ pub fn parse(sql: &str) -> Result<Parsed> {
         (Some(statement), true) => Ok(Parsed {
             statement,
             clauses,
-            partitions,
-            order: None,
+            definition: ddl::Clauses {
+                partitions,
+                order: None,
+            },
         }),
         (None, _) => Err(Error::Sql("the statement is empty".to_owned())),
         (Some(_), false) => Err(Error::Sql(
@@ -137,7 +136,7 @@ pub fn parse(sql: &str) -> Result<Parsed> {
 /// Sorts a statement by what has to be done with it. `names` are its folded table names.
 pub fn classify(
     statement: Statement,
-    partitions: Option<&[Expr]>,
+    clauses: &ddl::Clauses,
     names: &[Vec<String>],
 ) -> Result<Kind> {
     let unsupported = |what: &str| Err(Error::Unsupported(format!("{what} is not supported yet")));
@@ -158,15 +157,14 @@ pub fn classify(
     };
     let sql = match *sql {
         SqlStatement::CreateTable(create) if create.query.is_some() => {
-            let partitions = partitions.map(<[Expr]>::to_vec);
-            return match NewTableAs::of(create, partitions)? {
+            return match NewTableAs::of(create, clauses.partitions.clone())? {
                 Some(table) => Ok(Kind::CreateTableAs(Box::new(table))),
                 None => Err(Error::Sql("the table has no query".to_owned())),
             };
         }
         other => other,
     };
-    let sql = match ddl::of(sql, partitions)? {
+    let sql = match ddl::of(sql, clauses)? {
         Ok(definition) => return Ok(Kind::Define(definition)),
         Err(sql) => sql,
     };
@@ -343,7 +341,8 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        let kind = |sql: &str| classify(parse(sql).unwrap().statement, None, &[]);
+        let kind =
+            |sql: &str| classify(parse(sql).unwrap().statement, &ddl::Clauses::default(), &[]);
         assert!(
             kind("delete from t where a = 1")
                 .unwrap_err()

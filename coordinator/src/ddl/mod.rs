@@ -65,6 +65,15 @@ pub enum Definition {
     },
 }
 
+/// Clauses of a definition that the parser does not know.
+#[derive(Debug, Default)]
+pub struct Clauses {
+    /// The fields of `PARTITIONED BY`: see [`partitions`].
+    pub partitions: Option<Vec<Expr>>,
+    /// The `WRITE ...` of an `ALTER TABLE` that has nothing else: see [`order`].
+    pub order: Option<order::WriteOrder>,
+}
+
 /// The definition in a statement, or the statement again if it is none.
 ///
 /// # Errors
@@ -72,8 +81,9 @@ pub enum Definition {
 /// is wrong in itself.
 pub fn of(
     statement: SqlStatement,
-    partitions: Option<&[Expr]>,
+    clauses: &Clauses,
 ) -> Result<Result<Definition, Box<SqlStatement>>> {
+    let partitions = clauses.partitions.as_deref();
     if partitions.is_some() && !matches!(statement, SqlStatement::CreateTable(_)) {
         return Err(Error::Sql(
             "PARTITIONED BY belongs to CREATE TABLE".to_owned(),
@@ -125,7 +135,8 @@ pub fn of(
             }
             operations => {
                 let changes = operations.iter().map(alter::alterations);
-                let changes: Vec<_> = changes.collect::<Result<_>>()?;
+                let mut changes: Vec<_> = changes.collect::<Result<_>>()?;
+                changes.extend(clauses.order.as_ref().map(order::alterations).transpose()?);
                 Definition::AlterTable {
                     name: folded(&alter.name)?,
                     if_exists: alter.if_exists,

@@ -33,7 +33,7 @@ use inshore_lake::table::IcebergTable;
 use parking_lot::Mutex;
 
 use crate::copy::{self, Copy};
-use crate::ddl::{Definition, NewTableAs};
+use crate::ddl::NewTableAs;
 use crate::insert::{self, Insert};
 use crate::names::{self, Mention};
 use crate::node::{Coordinator, Topology};
@@ -211,13 +211,7 @@ impl Session {
         let in_catalog = |name: &str| catalogs.contains(name);
         let mentions = names::fold(&mut parsed.statement, parsed.clauses, in_catalog)?;
         let folded: Vec<_> = mentions.iter().map(|m| m.parts.clone()).collect();
-        let partitions = parsed.partitions.as_deref();
-        let mut kind = statement::classify(parsed.statement, partitions, &folded)?;
-        if let (Some(order), Kind::Define(Definition::AlterTable { alterations, .. })) =
-            (&parsed.order, &mut kind)
-        {
-            alterations.extend(ddl::order::alterations(order)?);
-        }
+        let kind = statement::classify(parsed.statement, &parsed.definition, &folded)?;
         Ok((kind, mentions))
     }
 
