@@ -146,6 +146,14 @@ impl Error {
         }
     }
 
+    /// A change of a table whose answer was lost with this error.
+    pub(crate) fn commit_unknown(table: &crate::TableName, error: &Self) -> Self {
+        Self::CommitUnknown {
+            table: table.to_string(),
+            why: error.to_string(),
+        }
+    }
+
     /// The error of reading a file of this snapshot: a file that is missing was there when the
     /// snapshot was committed, so it is said what may have become of it.
     pub(crate) fn of_snapshot(self, table: &str, snapshot_id: i64) -> Self {

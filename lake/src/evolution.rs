@@ -17,7 +17,7 @@ use crate::catalog::Change;
 use crate::{Error, Result};
 
 /// The name mapping, which has to know new names (specification, "Column Projection").
-const NAME_MAPPING: &str = "schema.name-mapping.default";
+pub(crate) const NAME_MAPPING: &str = "schema.name-mapping.default";
 
 /// Property that raises the format version and is none afterwards.
 const FORMAT_VERSION: &str = "format-version";
@@ -108,7 +108,7 @@ impl Change for Alterations {
     /// [`Error::NotFound`] and [`Error::Exists`] name the column; [`Error::Conflict`] says why the
     /// table cannot be changed so.
     async fn updates(&self, table: &Table) -> Result<Vec<TableUpdate>> {
-        let mut draft = Draft::of(table.metadata());
+        let mut draft = Draft::of(table.metadata())?;
         for alteration in &self.0 {
             draft.apply(alteration)?;
         }
@@ -129,18 +129,24 @@ struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn of(metadata: &'a TableMetadata) -> Self {
+    fn of(metadata: &'a TableMetadata) -> Result<Self> {
         let mapping = metadata.properties().get(NAME_MAPPING);
-        Self {
+        let mapping = mapping.map(|json| serde_json::from_str(json)).transpose();
+        let mapping = mapping.map_err(|error| {
+            Error::Conflict(format!(
+                "the table's property {NAME_MAPPING} is wrong: {error}"
+            ))
+        })?;
+        Ok(Self {
             metadata,
             fields: metadata.current_schema().as_struct().fields().to_vec(),
             changed: false,
             last_id: metadata.last_column_id(),
             properties: HashMap::new(),
             version: None,
-            mapping: mapping.and_then(|json| serde_json::from_str(json).ok()),
+            mapping,
             order: None,
-        }
+        })
     }
 
     fn apply(&mut self, alteration: &Alteration) -> Result<()> {
@@ -477,7 +483,7 @@ fn collect_ids(field: &NestedField, ids: &mut Vec<i32>) {
 }
 
 /// A field as the name mapping has it.
-fn mapped(field: &NestedField) -> Value {
+pub(crate) fn mapped(field: &NestedField) -> Value {
     let children: Vec<Value> = children(&field.field_type)
         .into_iter()
         .map(|child| mapped(child))

@@ -112,7 +112,7 @@ impl<T: Pointers> Commits for T {
             // An answer that was lost: the catalog knows whether the table was entered.
             Err(error) => match self.pointer(name).await {
                 Ok(Some(found)) => found == to,
-                Ok(None) | Err(_) => return Err(unknown(name, &error)),
+                Ok(None) | Err(_) => return Err(Error::commit_unknown(name, &error)),
             },
         };
         if !entered {
@@ -134,23 +134,16 @@ async fn look(
 ) -> Result<bool> {
     match pointers.pointer(name).await {
         Ok(Some(now)) if now == to => Ok(true),
-        Ok(Some(now)) if now == from => Err(unknown(name, &error)),
+        Ok(Some(now)) if now == from => Err(Error::commit_unknown(name, &error)),
         Ok(Some(now)) => {
             // Another writer went on, from our metadata or from that before it.
             let newest = metadata::read_exactly(&pointers.shared().stores, &now).await;
-            let newest = newest.map_err(|error| unknown(name, &error))?;
+            let newest = newest.map_err(|error| Error::commit_unknown(name, &error))?;
             let log = newest.metadata_log().iter();
             let log = log.map(|entry| entry.metadata_file.as_str());
-            committed(log, from, to).ok_or_else(|| unknown(name, &error))
+            committed(log, from, to).ok_or_else(|| Error::commit_unknown(name, &error))
         }
-        Ok(None) | Err(_) => Err(unknown(name, &error)),
-    }
-}
-
-fn unknown(name: &TableName, error: &Error) -> Error {
-    Error::CommitUnknown {
-        table: name.to_string(),
-        why: error.to_string(),
+        Ok(None) | Err(_) => Err(Error::commit_unknown(name, &error)),
     }
 }
 

@@ -20,25 +20,23 @@ use iceberg::transform::create_transform_function;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::async_reader::ParquetObjectReader;
 use parquet::file::metadata::ParquetMetaData;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::footer::{Metrics, arrow_schema, datum, split_offsets};
+use super::footer::{Metrics, arrow_schema};
 use super::reachable::Address;
 use crate::catalog::{Catalogs, Change};
+use crate::evolution::{NAME_MAPPING, mapped};
 use crate::files::{Found, HiveFolders, Place, expand_place};
 use crate::manifest::{Entries, PartitionSpecs};
 use crate::plan::ManifestCache;
 use crate::scan::mapping::{FileField, NameRules, file_fields, resolve};
 use crate::scan::schema::TableColumns;
 use crate::store::Stores;
-use crate::write::Append;
+use crate::write::{Append, MetricsModes, datum, split_offsets};
 use crate::{Error, Result, TableName};
 
 /// Footers that are read at once.
 const CONCURRENT_FOOTERS: usize = 16;
-
-/// How readers find the columns of files without field ids (specification, "Column Projection").
-const NAME_MAPPING: &str = "schema.name-mapping.default";
 
 /// What was taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +124,7 @@ struct Adoption {
     new_mapping: Option<String>,
     spec_id: i32,
     fields: Vec<PartitionField>,
+    modes: MetricsModes,
 }
 
 impl Adoption {
@@ -141,7 +140,10 @@ impl Adoption {
             ))
         })?;
         let spec = metadata.default_partition_spec();
+        let order = metadata.default_sort_order();
+        let modes = MetricsModes::new(&schema, order, metadata.properties());
         Ok(Self {
+            modes: modes.map_err(|why| Error::Refused(format!("table {name} {why}")))?,
             name: name.to_owned(),
             stores: Arc::clone(stores),
             columns: TableColumns::try_new(name, &schema)?,
@@ -173,7 +175,7 @@ impl Adoption {
             partition.map(|field| self.partition_value(field, &metrics, rows, &folders));
         let partition: Vec<Option<Literal>> =
             partition.collect::<Result<_, String>>().map_err(refused)?;
-        metrics.cut();
+        metrics.restrict(&self.modes);
         let data = DataFileBuilder::default()
             .content(DataContentType::Data)
             .file_path(location.clone())
@@ -374,20 +376,6 @@ async fn footer(place: &Place, file: &Found, location: &str) -> Result<Arc<Parqu
 /// The names of columns as the specification's name mapping has them.
 fn mapping_of(fields: &[iceberg::spec::NestedFieldRef]) -> Value {
     Value::Array(fields.iter().map(|field| mapped(field)).collect())
-}
-
-fn mapped(field: &NestedField) -> Value {
-    let mut entry = json!({"field-id": field.id, "names": [field.name]});
-    let children = match field.field_type.as_ref() {
-        Type::Struct(inner) => inner.fields().iter().map(|child| mapped(child)).collect(),
-        Type::List(list) => vec![mapped(&list.element_field)],
-        Type::Map(map) => vec![mapped(&map.key_field), mapped(&map.value_field)],
-        Type::Primitive(_) => vec![],
-    };
-    if !children.is_empty() {
-        entry["fields"] = Value::Array(children);
-    }
-    entry
 }
 
 /// The append of the files, and the name mapping that they need.

@@ -7,14 +7,12 @@ use arrow::array::Array;
 use arrow::datatypes::{DataType, FieldRef, Schema as ArrowSchema};
 use datafusion::common::ScalarValue;
 use iceberg::arrow::schema_to_arrow_schema;
-use iceberg::spec::{Datum, NestedField, PrimitiveType, Schema, Type};
+use iceberg::spec::{Datum, NestedField, Schema, Type};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::ParquetMetaData;
 
 use crate::scan::mapping::FileField;
-
-/// Characters or bytes of texts and binaries that bounds keep (Iceberg, "truncate(16)").
-const BOUND_LENGTH: usize = 16;
+use crate::write::{MetricsMode, MetricsModes, datum};
 
 /// The metrics of a file's columns, by field id.
 #[derive(Debug, Default)]
@@ -22,7 +20,7 @@ pub(super) struct Metrics {
     pub sizes: HashMap<i32, u64>,
     pub values: HashMap<i32, u64>,
     pub nulls: HashMap<i32, u64>,
-    /// Whole values; see [`Metrics::cut`].
+    /// Whole values; see [`Metrics::restrict`].
     pub lower: HashMap<i32, Datum>,
     pub upper: HashMap<i32, Datum>,
 }
@@ -90,23 +88,17 @@ impl Metrics {
         }
     }
 
-    /// Cuts long bounds.
-    pub fn cut(&mut self) {
-        for lower in self.lower.values_mut() {
-            if let Some(shorter) = cut(lower, false) {
-                *lower = shorter;
-            }
+    /// Keeps what the table wants to be known of each column.
+    pub fn restrict(&mut self, modes: &MetricsModes) {
+        let counted = |id: &i32| modes.of(*id) != MetricsMode::None;
+        self.values.retain(|id, _| counted(id));
+        self.nulls.retain(|id, _| counted(id));
+        for (bounds, upper) in [(&mut self.lower, false), (&mut self.upper, true)] {
+            bounds.retain(|id, bound| {
+                let shorter = modes.of(*id).bound(bound, upper);
+                shorter.map(|shorter| *bound = shorter).is_some()
+            });
         }
-        self.upper.retain(|_, upper| match is_long(upper) {
-            false => true,
-            true => match cut(upper, true) {
-                Some(shorter) => {
-                    *upper = shorter;
-                    true
-                }
-                None => false,
-            },
-        });
     }
 }
 
@@ -182,157 +174,8 @@ fn bounds(
     ))
 }
 
-/// A value as Iceberg's.
-pub(super) fn datum(value: &ScalarValue, ty: &PrimitiveType) -> Option<Datum> {
-    use PrimitiveType as P;
-    use ScalarValue as S;
-    Some(match (ty, value) {
-        (P::Boolean, S::Boolean(Some(value))) => Datum::bool(*value),
-        (P::Int, S::Int32(Some(value))) => Datum::int(*value),
-        (P::Long, S::Int64(Some(value))) => Datum::long(*value),
-        (P::Float, S::Float32(Some(value))) => Datum::float(*value),
-        (P::Double, S::Float64(Some(value))) => Datum::double(*value),
-        (P::Date, S::Date32(Some(value))) => Datum::date(*value),
-        (P::Time, S::Time64Microsecond(Some(value))) => Datum::time_micros(*value).ok()?,
-        (P::Timestamp, S::TimestampMicrosecond(Some(value), _)) => Datum::timestamp_micros(*value),
-        (P::Timestamptz, S::TimestampMicrosecond(Some(value), _)) => {
-            Datum::timestamptz_micros(*value)
-        }
-        (P::TimestampNs, S::TimestampNanosecond(Some(value), _)) => Datum::timestamp_nanos(*value),
-        (P::TimestamptzNs, S::TimestampNanosecond(Some(value), _)) => {
-            Datum::timestamptz_nanos(*value)
-        }
-        (P::Decimal { .. }, S::Decimal128(Some(value), ..)) => {
-            // As the specification serializes it: big-endian two's complement, of least length.
-            Datum::try_from_bytes(&least_bytes(*value), ty.clone()).ok()?
-        }
-        (
-            P::String,
-            S::Utf8(Some(value)) | S::LargeUtf8(Some(value)) | S::Utf8View(Some(value)),
-        ) => Datum::string(value),
-        (
-            P::Binary,
-            S::Binary(Some(value)) | S::LargeBinary(Some(value)) | S::BinaryView(Some(value)),
-        ) => Datum::binary(value.iter().copied()),
-        (P::Fixed(_), S::FixedSizeBinary(_, Some(value))) => Datum::fixed(value.iter().copied()),
-        (P::Uuid, S::FixedSizeBinary(16, Some(value))) => {
-            Datum::uuid(uuid::Uuid::from_slice(value).ok()?)
-        }
-        _ => return None,
-    })
-}
-
-fn least_bytes(value: i128) -> Vec<u8> {
-    let bytes = value.to_be_bytes();
-    let sign = if value < 0 { 0xff } else { 0 };
-    let mut from = 0;
-    while from + 1 < bytes.len() && bytes[from] == sign && (bytes[from + 1] & 0x80) == (sign & 0x80)
-    {
-        from += 1;
-    }
-    bytes.get(from..).unwrap_or_default().to_vec()
-}
-
-fn is_long(value: &Datum) -> bool {
-    use iceberg::spec::PrimitiveLiteral as L;
-    match value.literal() {
-        L::String(text) => text.chars().nth(BOUND_LENGTH).is_some(),
-        L::Binary(bytes) => {
-            matches!(value.data_type(), PrimitiveType::Binary) && bytes.len() > BOUND_LENGTH
-        }
-        _ => false,
-    }
-}
-
-/// A shorter bound; none when it is short, or when there is no shorter one above it.
-fn cut(value: &Datum, up: bool) -> Option<Datum> {
-    use iceberg::spec::PrimitiveLiteral as L;
-    if !is_long(value) {
-        return None;
-    }
-    match value.literal() {
-        L::String(text) => {
-            let mut kept: Vec<char> = text.chars().take(BOUND_LENGTH).collect();
-            if up {
-                let next = std::iter::from_fn(|| kept.pop()).find_map(next_char)?;
-                kept.push(next);
-            }
-            Some(Datum::string(kept.into_iter().collect::<String>()))
-        }
-        L::Binary(bytes) => {
-            let mut kept: Vec<u8> = bytes.iter().take(BOUND_LENGTH).copied().collect();
-            if up {
-                let next =
-                    std::iter::from_fn(|| kept.pop()).find_map(|last| last.checked_add(1))?;
-                kept.push(next);
-            }
-            Some(Datum::binary(kept))
-        }
-        _ => None,
-    }
-}
-
-/// The character after another; surrogates are none.
-fn next_char(last: char) -> Option<char> {
-    (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32)
-}
-
-/// Where the row groups of a file begin.
-pub(super) fn split_offsets(footer: &ParquetMetaData) -> Vec<i64> {
-    let groups = footer.row_groups().iter();
-    let offsets = groups.filter_map(|group| {
-        let first = group.columns().first()?;
-        let dictionary = first.dictionary_page_offset().filter(|offset| *offset > 0);
-        let data = first.data_page_offset();
-        Some(dictionary.map_or(data, |offset| offset.min(data)))
-    });
-    let mut offsets: Vec<i64> = offsets.collect();
-    offsets.sort_unstable();
-    offsets
-}
-
 /// The schema of a file, without what its writer says about Arrow.
 pub(super) fn arrow_schema(footer: &ParquetMetaData) -> parquet::errors::Result<Arc<ArrowSchema>> {
     let descriptor = footer.file_metadata().schema_descr();
     parquet::arrow::parquet_to_arrow_schema(descriptor, None).map(Arc::new)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn decimals_have_no_byte_too_many() {
-        for (value, bytes) in [
-            (0, vec![0]),
-            (127, vec![127]),
-            (128, vec![0, 128]),
-            (-1, vec![255]),
-            (-128, vec![128]),
-            (-129, vec![255, 127]),
-        ] {
-            assert_eq!(least_bytes(value), bytes, "{value}");
-        }
-    }
-
-    #[test]
-    fn long_bounds_are_cut_outwards() {
-        let text = "a".repeat(15);
-        let cases = [
-            (format!("{text}zz"), Some(format!("{text}{{"))),
-            (
-                format!("{text}\u{10ffff}x"),
-                Some(format!("{}b", "a".repeat(14))),
-            ),
-            ("\u{10ffff}".repeat(17), None),
-            (text.clone(), None),
-        ];
-        for (long, short) in cases {
-            let shorter = cut(&Datum::string(&long), true);
-            assert_eq!(shorter, short.map(Datum::string), "{long}");
-        }
-        let lower = cut(&Datum::string(format!("{text}zz")), false);
-        assert_eq!(lower, Some(Datum::string(format!("{text}z"))));
-    }
 }

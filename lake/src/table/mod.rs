@@ -19,6 +19,7 @@ use iceberg::table::Table;
 
 use self::scan::Scan;
 use crate::catalog::COLUMN_TYPE_PROPERTY;
+use crate::evolution::NAME_MAPPING;
 use crate::plan::statistics::scan_statistics;
 use crate::plan::{FilePlan, ManifestCache, plan_files};
 use crate::scan::mapping::NameRules;
@@ -28,9 +29,6 @@ use crate::scan::{RowCountExec, ScanOptions};
 use crate::store::Stores;
 use crate::version::TableVersion;
 use crate::{Error, Result, TableName};
-
-/// Property that says how columns are found in files without field ids.
-const NAME_MAPPING: &str = "schema.name-mapping.default";
 
 /// Property that is set on encrypted tables.
 const ENCRYPTION_KEY: &str = "encryption.key-id";

@@ -1,8 +1,9 @@
-//! Bounds of a column: from a Parquet file's statistics to a manifest's bytes.
+//! Bounds of a column, from a Parquet file's statistics or from values, to a manifest's bytes.
 
 use std::cmp::Ordering;
 
-use iceberg::spec::PrimitiveType;
+use datafusion::common::ScalarValue;
+use iceberg::spec::{Datum, PrimitiveType};
 use parquet::data_type::AsBytes;
 use parquet::file::statistics::Statistics;
 
@@ -34,6 +35,30 @@ impl Extreme {
                 bytes(s.min_opt()?.as_bytes(), s.max_opt()?.as_bytes(), ty)?
             }
             Statistics::Int96(_) => return None,
+        })
+    }
+
+    /// A value of the Arrow type that its Iceberg type has; none for NULL and for nested values.
+    fn of_value(value: &ScalarValue) -> Option<Self> {
+        use ScalarValue as S;
+        Some(match value {
+            S::Boolean(Some(value)) => Self::Whole(i128::from(*value)),
+            S::Int32(Some(value)) | S::Date32(Some(value)) => Self::Whole(i128::from(*value)),
+            S::Int64(Some(value))
+            | S::Time64Microsecond(Some(value))
+            | S::TimestampMicrosecond(Some(value), _)
+            | S::TimestampNanosecond(Some(value), _) => Self::Whole(i128::from(*value)),
+            S::Decimal128(Some(value), ..) => Self::Whole(*value),
+            S::Float32(Some(value)) => Self::Float(f64::from(*value)),
+            S::Float64(Some(value)) => Self::Float(*value),
+            S::Utf8(Some(text)) | S::LargeUtf8(Some(text)) | S::Utf8View(Some(text)) => {
+                Self::Bytes(text.as_bytes().to_vec())
+            }
+            S::Binary(Some(bytes))
+            | S::LargeBinary(Some(bytes))
+            | S::BinaryView(Some(bytes))
+            | S::FixedSizeBinary(_, Some(bytes)) => Self::Bytes(bytes.clone()),
+            _ => return None,
         })
     }
 
@@ -116,6 +141,24 @@ pub fn encoded(
         (Extreme::Bytes(value), T::Fixed(_) | T::Uuid) => Some(value),
         _ => None,
     }
+}
+
+/// A value, of the Arrow type that `ty` has, as Iceberg's.
+pub fn datum(value: &ScalarValue, ty: &PrimitiveType) -> Option<Datum> {
+    let bytes = encoded(Extreme::of_value(value)?, ty, None, false)?;
+    Datum::try_from_bytes(&bytes, ty.clone()).ok()
+}
+
+/// A bound cut to `length`; none where there is no such bound.
+pub fn cut(bound: &Datum, length: Option<usize>, upper: bool) -> Option<Datum> {
+    let ty = bound.data_type();
+    let bytes = bound.to_bytes().ok()?.into_vec();
+    let bytes = match ty {
+        PrimitiveType::String => text_bound(bytes, length, upper)?,
+        PrimitiveType::Binary => bytes_bound(bytes, length, upper)?,
+        _ => return Some(bound.clone()),
+    };
+    Datum::try_from_bytes(&bytes, ty.clone()).ok()
 }
 
 /// The fewest bytes of a big-endian number in two's complement.
@@ -231,6 +274,40 @@ mod tests {
         }
         assert_eq!(shortest(i128::MIN).len(), 16);
         assert_eq!(digits(&shortest(i128::MIN)), Some(i128::MIN));
+    }
+
+    #[test]
+    fn long_bounds_are_cut_outwards() {
+        let text = "a".repeat(15);
+        let cases = [
+            (format!("{text}zz"), Some(format!("{text}{{"))),
+            (
+                format!("{text}\u{10ffff}x"),
+                Some(format!("{}b", "a".repeat(14))),
+            ),
+            ("\u{10ffff}".repeat(17), None),
+            (text.clone(), Some(text.clone())),
+        ];
+        for (long, short) in cases {
+            let shorter = cut(&Datum::string(&long), Some(16), true);
+            assert_eq!(shorter, short.map(Datum::string), "{long}");
+        }
+        let lower = cut(&Datum::string(format!("{text}zz")), Some(16), false);
+        assert_eq!(lower, Some(Datum::string(format!("{text}z"))));
+    }
+
+    #[test]
+    fn values_are_what_their_type_says() {
+        let decimal = PrimitiveType::Decimal {
+            precision: 20,
+            scale: 1,
+        };
+        let value = ScalarValue::Decimal128(Some(-129), 20, 1);
+        let found = datum(&value, &decimal).unwrap();
+        assert_eq!(found.to_bytes().unwrap().into_vec(), [0xff, 0x7f]);
+        let date = datum(&ScalarValue::Date32(Some(-1)), &PrimitiveType::Date);
+        assert_eq!(date, Some(Datum::date(-1)));
+        assert_eq!(datum(&ScalarValue::Int32(None), &PrimitiveType::Int), None);
     }
 
     #[test]

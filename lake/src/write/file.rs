@@ -15,6 +15,7 @@ use object_store::path::Path;
 use parquet::arrow::AsyncArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
@@ -112,17 +113,8 @@ impl OpenFile {
     pub async fn finish(mut self, target: &WriteTarget, partition: &Struct) -> Result<WrittenFile> {
         let footer = self.writer.finish().await;
         let footer = footer.map_err(|error| failed(&self.location, error))?;
-        let groups = footer.row_groups().iter();
-        let offsets = groups.map(|group| match group.columns().first() {
-            Some(column) => column
-                .dictionary_page_offset()
-                .map_or(column.data_page_offset(), |at| {
-                    at.min(column.data_page_offset())
-                }),
-            None => 0,
-        });
         Ok(WrittenFile {
-            split_offsets: offsets.collect(),
+            split_offsets: split_offsets(&footer),
             partition: partition_bytes(target, partition)?,
             metrics: FileMetrics::new(&footer, &target.options.metrics, &self.nans),
             bytes: self.writer.bytes_written() as u64,
@@ -138,6 +130,20 @@ impl OpenFile {
             tracing::warn!(location, %error, "the upload of a file that is not needed was not ended");
         }
     }
+}
+
+/// Where the row groups of a file begin, ascending (specification, "Data File Fields", 132).
+pub fn split_offsets(footer: &ParquetMetaData) -> Vec<i64> {
+    let groups = footer.row_groups().iter();
+    let offsets = groups.filter_map(|group| {
+        let first = group.columns().first()?;
+        let dictionary = first.dictionary_page_offset().filter(|offset| *offset > 0);
+        let data = first.data_page_offset();
+        Some(dictionary.map_or(data, |offset| offset.min(data)))
+    });
+    let mut offsets: Vec<i64> = offsets.collect();
+    offsets.sort_unstable();
+    offsets
 }
 
 fn failed(location: &str, error: ParquetError) -> Error {

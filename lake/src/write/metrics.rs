@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
-use iceberg::spec::{PrimitiveType, Schema, SortOrder, Type};
+use iceberg::spec::{Datum, PrimitiveType, Schema, SortOrder, Type};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::statistics::Statistics;
 
-use super::bounds::{Extreme, encoded};
+use super::bounds::{Extreme, cut, encoded};
 
 const DEFAULT_MODE: &str = "write.metadata.metrics.default";
 const COLUMN_MODE: &str = "write.metadata.metrics.column.";
@@ -42,6 +42,15 @@ pub enum MetricsMode {
 }
 
 impl MetricsMode {
+    /// A bound as it is kept; none where there is none.
+    pub(crate) fn bound(self, whole: &Datum, upper: bool) -> Option<Datum> {
+        match self {
+            Self::None | Self::Counts => None,
+            Self::Truncate(length) => cut(whole, Some(length), upper),
+            Self::Full => Some(whole.clone()),
+        }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim().to_ascii_lowercase();
         match text.as_str() {
@@ -71,7 +80,7 @@ impl MetricsModes {
     ///
     /// # Errors
     /// The property that makes no sense.
-    pub(super) fn new(
+    pub(crate) fn new(
         schema: &Schema,
         sort_order: &SortOrder,
         own: &HashMap<String, String>,
@@ -138,7 +147,8 @@ impl MetricsModes {
             .or(Some(0))
     }
 
-    fn of(&self, id: i32) -> MetricsMode {
+    /// What is kept of a column.
+    pub(crate) fn of(&self, id: i32) -> MetricsMode {
         self.modes.get(&id).copied().unwrap_or(MetricsMode::None)
     }
 }

@@ -25,9 +25,12 @@ mod target;
 mod writer;
 
 pub use crate::snapshot::{Append, Overwrite};
+pub(crate) use bounds::datum;
 pub use cleanup::StatementFiles;
 pub use exec::{WriteExec, data_files};
+pub(crate) use file::split_offsets;
 pub use layout::transform_function;
+pub(crate) use metrics::{MetricsMode, MetricsModes};
 pub(crate) use partitions::path_of;
 pub use provider::WriteProvider;
 pub use target::WriteTarget;

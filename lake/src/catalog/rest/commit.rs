@@ -171,7 +171,7 @@ impl Commits for RestBackend {
             Sent::Unknown(error) => match self.look(name, happened).await {
                 Some((true, table)) => Ok(Some(table)),
                 Some((false, _)) => Ok(None),
-                None => Err(unknown(name, &error)),
+                None => Err(Error::commit_unknown(name, &error)),
             },
         }
     }
@@ -210,16 +210,9 @@ impl Commits for RestBackend {
             Sent::Unknown(error) => match self.look(name, is_ours).await {
                 Some((true, table)) => Ok(Some(table)),
                 Some((false, _)) => Ok(None),
-                None => Err(unknown(name, &error)),
+                None => Err(Error::commit_unknown(name, &error)),
             },
         }
-    }
-}
-
-fn unknown(name: &TableName, error: &Error) -> Error {
-    Error::CommitUnknown {
-        table: name.to_string(),
-        why: error.to_string(),
     }
 }
 
