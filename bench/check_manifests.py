@@ -52,11 +52,11 @@ def check_written(binary: pathlib.Path) -> bool:
         shell.must("CREATE SCHEMA written")
         right = True
         for version in check_writes.PARTITIONED_BY:
-            for problem in check_writes.check_version(shell, version):
+            for problem in check_writes.check_version(shell, version) + check_writes.check_rewritten(shell, version):
                 print(problem)
                 right = False
-            location = shell.lake.catalog().load_table(("written", f"v{version}")).metadata_location
-            right &= check(f"written.v{version}", location)
+        for table in map(".".join, sorted(shell.lake.catalog().list_tables("written"))):
+            right &= check(table, shell.lake.catalog().load_table(table).metadata_location)
     return right
 
 

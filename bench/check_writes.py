@@ -124,6 +124,47 @@ def check_version(shell: Shell, version: int) -> list[str]:
     return problems
 
 
+def check_rewritten(shell: Shell, version: int) -> list[str]:
+    """What is wrong with sorted, merged, overwritten, replaced and truncated tables of this format version."""
+    version_of = f"'format-version' = {version}"
+    rewritten, replaced, truncated = (f"written.{kind}{version}" for kind in ("rewritten", "replaced", "truncated"))
+    shell.must(
+        f"CREATE TABLE {rewritten} (id bigint, k int, name varchar) PARTITIONED BY (k)"
+        f" TBLPROPERTIES ({version_of}, 'commit.manifest.min-count-to-merge' = 3)"
+    )
+    shell.must(f"ALTER TABLE {rewritten} WRITE DISTRIBUTED BY PARTITION LOCALLY ORDERED BY name DESC, id")
+    shell.must(f"INSERT INTO {rewritten} SELECT value, value % 5, 'n' || (value % 7) FROM generate_series(1, 500) AS s(value)")
+    rows = [(value, value % 5, f"n{value % 7}") for value in range(1, 501)]
+    for turn in range(5):
+        shell.must(f"INSERT INTO {rewritten} VALUES ({1000 + turn}, {turn}, NULL)")
+        rows.append((1000 + turn, turn, None))
+    shell.must(f"INSERT OVERWRITE {rewritten} SELECT id + 5000, k, 'over' FROM {rewritten} WHERE k = 2 AND id < 100")
+    over = [(number + 5000, k, "over") for number, k, _ in rows if k == 2 and number < 100]
+    rows = [row for row in rows if row[1] != 2] + over
+    expected = {rewritten: rows}
+    shell.must(f"CREATE TABLE {replaced} TBLPROPERTIES ({version_of}) AS SELECT id, name FROM {rewritten}")
+    shell.must(f"CREATE OR REPLACE TABLE {replaced} AS SELECT name, id, k + 1 AS k FROM {rewritten} WHERE k < 2")
+    shell.must(f"INSERT INTO {replaced} VALUES ('last', 1, 1)")
+    expected[replaced] = [(name, number, k + 1) for number, k, name in rows if k < 2] + [("last", 1, 1)]
+    shell.must(f"CREATE TABLE {truncated} TBLPROPERTIES ({version_of}) AS SELECT id, k FROM {rewritten}")
+    shell.must(f"TRUNCATE TABLE {truncated}")
+    shell.must(f"INSERT INTO {truncated} VALUES (7, 8)")
+    expected[truncated] = [(7, 8)]
+    problems = []
+    for table, wanted in expected.items():
+        name = table.removeprefix("written.")
+        wanted = sorted(tuple(map(str, row)) for row in wanted)
+        for reader, found in (
+            ("PyIceberg", rows_of(shell.lake.catalog().load_table(table).scan().to_arrow())),
+            ("DuckDB", rows_of(duckdb_rows(shell.lake, name, "*"))),
+            ("Inshore", rows_of(cluster.run_embedded(shell.binary, shell.lake, f"SELECT * FROM {table}"))),
+        ):
+            if found != wanted:
+                problems.append(f"{name}: {reader} reads {len(found)} rows that are not the {len(wanted)} wanted ones")
+    print(f"rewritten, replaced and truncated, v{version}: {'ok' if not problems else 'WRONG'}", flush=True)
+    return problems
+
+
 def duckdb_rows(lake: lakes.Lake, name: str, sums: str) -> pa.Table:
     con = duckdb_peer.connect(threads=2)
     duckdb_peer.load_iceberg(con)
@@ -198,6 +239,7 @@ def main() -> int:
         shell = Shell(binary, lakes.Lake(pathlib.Path(folder)))
         shell.must("CREATE SCHEMA written")
         problems = [problem for version in PARTITIONED_BY for problem in check_version(shell, version)]
+        problems += [problem for version in PARTITIONED_BY for problem in check_rewritten(shell, version)]
         problems += check_writers(shell, arguments.commits)
     for problem in problems:
         print(problem)
