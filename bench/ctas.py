@@ -3,8 +3,8 @@
 on a coordinator and two workers, in turns with DuckDB's `COPY ... TO (FORMAT parquet, PARTITION_BY ...)` of the same
 Parquet files, both compressed by zstd.
 
-Inshore has to take at most 1.3 times as long, no process of it more than 2 GiB of memory, and each month has to be in
-as few files as the target size allows. DuckDB reads both outputs, which have to hold the same rows.
+Inshore has to take at most 1.3 times as long, no process of it more than 2 GiB of memory when its operators may reserve
+1 GiB, and each month has to be in as few files as the target size allows. DuckDB reads both outputs, which have to hold the same rows.
 """
 
 import environment
@@ -36,6 +36,10 @@ SOURCE = f"{tpch.CATALOG}.{NAMESPACE}.lineitem"
 TARGET = f"{tpch.CATALOG}.{NAMESPACE}.by_month"
 
 MEMORY_BAR_BYTES = 2 << 30
+
+# What operators of one node may reserve; batches under way, caches and the program itself come on top. Without a limit
+# an exchange between writers that are not equally quick may hold more than the bar.
+MEMORY_LIMIT = f"engine.memory_limit_bytes = {1 << 30}"
 RATIO_BAR = 1.3
 
 # A file of the generator holds the rows of so much of a scale.
@@ -192,7 +196,7 @@ def main() -> int:
     expected = facts(peer.source)
     good = True
     times = collections.defaultdict(list)
-    with cluster.Cluster(binary, lake, workers=2, settings=tuple(arguments.settings)) as running:
+    with cluster.Cluster(binary, lake, workers=2, settings=(MEMORY_LIMIT, *arguments.settings)) as running:
         ours = Inshore(running, lake, arguments.property)
         try:
             for number in range(arguments.rounds):

@@ -24,9 +24,9 @@ use super::metrics::{FileMetrics, NanCounts};
 use super::target::WriteTarget;
 use crate::{Error, Result};
 
-/// Encoded bytes that are gathered before they go to the store. Object stores want parts of 5 MiB
-/// or more.
-const PART_BYTES: usize = 8 << 20;
+/// Encoded bytes that are gathered before they go to the store: as few as object stores take, since
+/// every open file gathers them.
+const PART_BYTES: usize = 5 << 20;
 
 /// Parts of one file that are sent at once.
 const PARTS_IN_FLIGHT: usize = 2;
