@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::TableReference;
+use datafusion::catalog::TableProvider;
+use datafusion::common::{ScalarValue, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
+use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, WriteOp, lit};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt;
 use iceberg::TableCreation;
@@ -25,7 +26,8 @@ use inshore_lake::TableName;
 use inshore_lake::catalog::{Catalogs, Change, Replacement, ReplacementWithRows};
 use inshore_lake::table::IcebergTable;
 use inshore_lake::write::{
-    Append, Overwrite, StatementFiles, WriteProvider, WriteTarget, data_files,
+    Append, Overwrite, Ranges, SampleProvider, StatementFiles, WriteProvider, WriteTarget,
+    data_files, row_bytes,
 };
 
 use crate::ddl::NewTableAs;
@@ -68,6 +70,7 @@ pub struct Prepared {
     table: Table,
     commit: Commit,
     target: Arc<WriteTarget>,
+    input: LogicalPlan,
     /// Writes the rows, and gives the files.
     pub plan: LogicalPlan,
 }
@@ -177,11 +180,12 @@ impl Insert {
         let target = WriteTarget::new(&self.name.to_string(), table.metadata(), catalogs.stores())?;
         let target = Arc::new(target);
         Ok(Some(Prepared {
-            plan: writing(&self.name, &target, self.input),
+            plan: writing(&self.name, &target, &self.input, None),
             name: self.name,
             table,
             commit,
             target,
+            input: self.input,
         }))
     }
 
@@ -199,19 +203,71 @@ impl Insert {
 }
 
 /// `input` as the rows of an insertion that writes `target`.
-fn writing(name: &TableName, target: &Arc<WriteTarget>, input: LogicalPlan) -> LogicalPlan {
+fn writing(
+    name: &TableName,
+    target: &Arc<WriteTarget>,
+    input: &LogicalPlan,
+    ranges: Option<Arc<Ranges>>,
+) -> LogicalPlan {
     let columns = Arc::clone(input.schema().inner());
-    let provider = WriteProvider::new(Arc::clone(target), columns);
+    let provider = WriteProvider::new(Arc::clone(target), columns, ranges);
+    inserted(name, Arc::new(provider), input.clone())
+}
+
+/// `input` as the rows of an insertion into `provider`.
+fn inserted(name: &TableName, provider: Arc<dyn TableProvider>, input: LogicalPlan) -> LogicalPlan {
     let table = TableReference::full(&*name.catalog, &*name.namespace, &*name.table);
     LogicalPlan::Dml(DmlStatement::new(
         table,
-        provider_as_source(Arc::new(provider)),
+        provider_as_source(provider),
         WriteOp::Insert(InsertOp::Append),
         Arc::new(input),
     ))
 }
 
 impl Prepared {
+    /// The plan of a sample of the rows, if the table wants them dealt out by ranges. Only columns
+    /// that the order is made of are asked for.
+    ///
+    /// # Errors
+    /// In practice none.
+    pub fn sampling(&self) -> Result<Option<LogicalPlan>> {
+        if !self.target.wants_ranges() {
+            return Ok(None);
+        }
+        let needed = self.target.order_columns();
+        let columns = self.input.schema().iter().enumerate();
+        let columns = columns.map(|(place, column)| {
+            let value = match needed.contains(&place) {
+                true => Expr::Column(column.into()),
+                false => lit(ScalarValue::try_from(column.1.data_type())?),
+            };
+            Ok(value.alias(format!("c{place}")))
+        });
+        let columns = columns.collect::<DfResult<Vec<_>>>()?;
+        let keys = LogicalPlanBuilder::from(self.input.clone()).project(columns)?;
+        let keys = keys.build()?;
+        let schema = Arc::clone(keys.schema().inner());
+        let provider = SampleProvider::new(Arc::clone(&self.target), schema);
+        Ok(Some(inserted(&self.name, Arc::new(provider), keys)))
+    }
+
+    /// Has the rows dealt out by the ranges that a sample shows.
+    ///
+    /// # Errors
+    /// Batches that are no sample.
+    pub fn by_ranges(&mut self, sample: &[RecordBatch]) -> Result<()> {
+        let row_bytes = row_bytes(self.table.metadata());
+        let ranges = Ranges::of(sample, row_bytes, self.target.options.target_bytes)?;
+        self.plan = writing(
+            &self.name,
+            &self.target,
+            &self.input,
+            Some(Arc::new(ranges)),
+        );
+        Ok(())
+    }
+
     /// Commits the files that come out of the plan, as the stream is asked for its one batch. Before
     /// the commit it can be dropped, and nothing stays.
     pub fn run(

@@ -21,7 +21,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 
 use crate::scan::{RowCountExec, scan_config};
-use crate::write::{WriteExec, WriteTarget};
+use crate::write::{RangeExec, SampleExec, WriteExec, WriteTarget};
 
 /// Version of the encoding. Coordinator and workers check their protocol version when they meet;
 /// this catches what slips through.
@@ -34,7 +34,11 @@ const MAGIC: &[u8; 8] = b"inshsc02";
 const ROW_COUNT_MAGIC: &[u8; 8] = b"inshrc01";
 
 /// First bytes of every encoded [`WriteExec`].
-const WRITE_MAGIC: &[u8; 8] = b"inshwr01";
+const WRITE_MAGIC: &[u8; 8] = b"inshwr02";
+
+/// First bytes of every encoded [`RangeExec`] and [`SampleExec`].
+const RANGE_MAGIC: &[u8; 8] = b"inshra01";
+const SAMPLE_MAGIC: &[u8; 8] = b"inshsa01";
 
 /// Encodes and decodes Iceberg scans, row counts and writers; answers with an error for every other plan.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,6 +57,19 @@ impl PhysicalExtensionCodec for IcebergCodec {
             };
             let target = Arc::new(WriteTarget::decode(message)?);
             return Ok(Arc::new(WriteExec::try_new(target, Arc::clone(input))?));
+        }
+        if let Some(message) = buf.strip_prefix(RANGE_MAGIC) {
+            let [input] = inputs else {
+                return not_impl_err!("ranges of rows have one input");
+            };
+            return Ok(Arc::new(RangeExec::decode(message, Arc::clone(input))?));
+        }
+        if let Some(message) = buf.strip_prefix(SAMPLE_MAGIC) {
+            let [input] = inputs else {
+                return not_impl_err!("a sample of rows has one input");
+            };
+            let target = Arc::new(WriteTarget::decode(message)?);
+            return Ok(Arc::new(SampleExec::new(target, Arc::clone(input))));
         }
         if !inputs.is_empty() {
             return not_impl_err!("an Iceberg scan has no inputs");
@@ -74,6 +91,16 @@ impl PhysicalExtensionCodec for IcebergCodec {
         if let Some(write) = node.downcast_ref::<WriteExec>() {
             buf.extend_from_slice(WRITE_MAGIC);
             buf.extend(write.target().encode()?);
+            return Ok(());
+        }
+        if let Some(range) = node.downcast_ref::<RangeExec>() {
+            buf.extend_from_slice(RANGE_MAGIC);
+            buf.extend(range.encode()?);
+            return Ok(());
+        }
+        if let Some(sample) = node.downcast_ref::<SampleExec>() {
+            buf.extend_from_slice(SAMPLE_MAGIC);
+            buf.extend(sample.target().encode()?);
             return Ok(());
         }
         let Some((config, source)) = scan_config(node.as_ref()) else {

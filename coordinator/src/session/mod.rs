@@ -13,6 +13,7 @@ mod views;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SendableRecordBatchStream;
@@ -417,10 +418,14 @@ impl Session {
             }
             Body::Insert { insert, config } => {
                 let catalogs = Arc::clone(&self.node.options.catalogs);
-                let Some(prepared) = insert.prepare(&catalogs).await? else {
+                let Some(mut prepared) = insert.prepare(&catalogs).await? else {
                     let plan = Arc::new(EmptyExec::new(Arc::clone(shape.schema())));
                     return Ok((plan, insert::nothing()));
                 };
+                if let Some(sampling) = prepared.sampling()? {
+                    let sample = self.sample(&sampling, config.clone()).await?;
+                    prepared.by_ranges(&sample)?;
+                }
                 let (plan, state) = self.physical_plan(&prepared.plan, config).await?;
                 let files = execute_stream(Arc::clone(&plan), state.task_ctx())?;
                 Ok((plan, prepared.run(catalogs, files)))
@@ -481,6 +486,21 @@ impl Session {
                 let stream = RecordBatchStreamAdapter::new(schema, futures::stream::empty());
                 Ok((plan, Box::pin(stream)))
             }
+        }
+    }
+
+    /// Runs the plan of a sample to its end, within the time of a statement.
+    async fn sample(&self, plan: &LogicalPlan, config: SessionConfig) -> Result<Vec<RecordBatch>> {
+        let (plan, state) = self.physical_plan(plan, config).await?;
+        let sample = datafusion::physical_plan::collect(plan, state.task_ctx());
+        match self.node.options.statement_timeout {
+            None => Ok(sample.await?),
+            Some(timeout) => match tokio::time::timeout(timeout, sample).await {
+                Ok(sample) => Ok(sample?),
+                Err(_) => Err(Error::Timeout {
+                    timeout_s: timeout.as_secs(),
+                }),
+            },
         }
     }
 

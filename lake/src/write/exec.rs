@@ -13,8 +13,9 @@ use datafusion::common::{Statistics, internal_err};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{
-    Distribution, EquivalenceProperties, LexRequirement, OrderingRequirements,
+    Distribution, EquivalenceProperties, LexRequirement, OrderingRequirements, PhysicalExpr,
     PhysicalSortRequirement,
 };
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -90,7 +91,7 @@ impl DisplayAs for WriteExec {
         match t {
             DisplayFormatType::Default | DisplayFormatType::Verbose => {
                 write!(f, "{}: iceberg: table={}", self.name(), target.table)?;
-                if target.is_distributed() {
+                if target.is_distributed() || target.wants_ranges() {
                     write!(f, ", distribution={}", target.options.distribution)?;
                 }
                 if !target.sort_order.is_unsorted() {
@@ -128,6 +129,12 @@ impl ExecutionPlan for WriteExec {
     }
 
     fn required_input_distribution(&self) -> Vec<Distribution> {
+        if self.target.is_ranged
+            && let Some((place, field)) = self.input.schema().fields().iter().enumerate().last()
+        {
+            let range: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), place));
+            return vec![Distribution::HashPartitioned(vec![range])];
+        }
         let keys = &self.keys.partition;
         vec![match self.target.is_distributed() && !keys.is_empty() {
             true => Distribution::HashPartitioned(keys.clone()),

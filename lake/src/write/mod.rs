@@ -1,7 +1,7 @@
 //! Adding rows to a table.
 //!
 //! ```text
-//! INSERT -> provider -> exec: dealt out and sorted as the table wants (layout)
+//! INSERT -> provider -> exec: dealt out and sorted as the table wants (layout, ranges)
 //!        -> writer: the table's types (rows), partitions, open files (file)
 //!        -> complete files with what manifests tell of them (metrics, bounds)
 //!        -> manifest and snapshot (crate::snapshot) -> commit (catalog::change_table)
@@ -20,6 +20,7 @@ mod metrics;
 mod options;
 mod partitions;
 mod provider;
+mod ranges;
 mod rows;
 mod target;
 mod writer;
@@ -33,4 +34,5 @@ pub use layout::transform_function;
 pub(crate) use metrics::{MetricsMode, MetricsModes};
 pub(crate) use partitions::path_of;
 pub use provider::WriteProvider;
+pub use ranges::{RangeExec, Ranges, SampleExec, SampleProvider, row_bytes};
 pub use target::WriteTarget;

@@ -45,7 +45,7 @@ pub enum Distribution {
     None,
     /// By partition: one writer for each.
     Hash,
-    /// As [`Distribution::Hash`], and sorted within a writer.
+    /// By ranges of partitions and sort keys.
     Range,
 }
 

@@ -13,6 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 
 use super::exec::WriteExec;
+use super::ranges::{RangeExec, Ranges};
 use super::target::WriteTarget;
 
 /// Plans an insertion as writing files: what comes out of the plan are the files.
@@ -20,12 +21,17 @@ use super::target::WriteTarget;
 pub struct WriteProvider {
     target: Arc<WriteTarget>,
     schema: SchemaRef,
+    ranges: Option<Arc<Ranges>>,
 }
 
 impl WriteProvider {
-    /// For rows with the columns of `schema`.
-    pub fn new(target: Arc<WriteTarget>, schema: SchemaRef) -> Self {
-        Self { target, schema }
+    /// For rows with the columns of `schema`, dealt out by ranges where they are given.
+    pub fn new(target: Arc<WriteTarget>, schema: SchemaRef, ranges: Option<Arc<Ranges>>) -> Self {
+        Self {
+            target,
+            schema,
+            ranges,
+        }
     }
 }
 
@@ -56,7 +62,15 @@ impl TableProvider for WriteProvider {
         input: Arc<dyn ExecutionPlan>,
         _: InsertOp,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let write = WriteExec::try_new(Arc::clone(&self.target), input)?;
+        let target = Arc::clone(&self.target);
+        let write = match &self.ranges {
+            None => WriteExec::try_new(target, input)?,
+            Some(ranges) => {
+                let ranged = Arc::new(target.ranged());
+                let rows = RangeExec::new(target, Arc::clone(ranges), input);
+                WriteExec::try_new(ranged, Arc::new(rows))?
+            }
+        };
         Ok(Arc::new(CoalescePartitionsExec::new(Arc::new(write))))
     }
 }

@@ -1,6 +1,6 @@
 //! What a writer has to know of its table.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use datafusion::execution::object_store::ObjectStoreUrl;
 use iceberg::spec::{
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::options::{Distribution, WriteOptions};
+use super::partitions::path_of;
 use crate::store::Stores;
 use crate::{Error, Result};
 
@@ -48,6 +49,9 @@ pub struct WriteTarget {
     pub store: ObjectStoreUrl,
     /// The folder in its store.
     pub path: Path,
+    /// Whether rows come with the range they belong to, behind the table's columns: see
+    /// [`super::ranges`].
+    pub is_ranged: bool,
     properties: HashMap<String, String>,
 }
 
@@ -73,6 +77,7 @@ impl WriteTarget {
             folder,
             store: store.as_str().to_owned(),
             path: path.to_string(),
+            is_ranged: false,
         };
         message.open()
     }
@@ -93,6 +98,7 @@ impl WriteTarget {
             folder: self.folder.clone(),
             store: self.store.as_str().to_owned(),
             path: self.path.to_string(),
+            is_ranged: self.is_ranged,
         };
         serde_json::to_vec(&message).map_err(|error| invalid(&error))
     }
@@ -112,9 +118,34 @@ impl WriteTarget {
         !self.sort_order.is_unsorted()
     }
 
-    /// Whether rows of one partition go to one writer.
+    /// Whether rows of one partition go to one writer, unless they go by ranges.
     pub fn is_distributed(&self) -> bool {
         !self.spec.is_unpartitioned() && self.options.distribution != Distribution::None
+    }
+
+    /// Whether rows are to be dealt out by ranges of their order.
+    pub fn wants_ranges(&self) -> bool {
+        let has_order = !self.spec.is_unpartitioned() || !self.sort_order.is_unsorted();
+        has_order && self.options.distribution == Distribution::Range
+    }
+
+    /// The places of the columns that partitions and the sort order are made of.
+    pub fn order_columns(&self) -> BTreeSet<usize> {
+        let partitions = self.spec.fields().iter().map(|field| field.source_id);
+        let keys = self.sort_order.fields.iter().map(|field| field.source_id);
+        let paths = partitions.chain(keys).map(|id| path_of(&self.schema, id));
+        let places = paths.flatten().map(|path| path.first().copied());
+        places.flatten().collect()
+    }
+
+    /// The target for rows that come with their range.
+    #[must_use]
+    pub fn ranged(&self) -> Self {
+        let is_ranged = true;
+        Self {
+            is_ranged,
+            ..self.clone()
+        }
     }
 }
 
@@ -141,6 +172,7 @@ struct Message {
     folder: String,
     store: String,
     path: String,
+    is_ranged: bool,
 }
 
 impl Message {
@@ -167,6 +199,7 @@ impl Message {
             store: ObjectStoreUrl::parse(&self.store).map_err(|error| invalid(&error))?,
             path: Path::parse(&self.path).map_err(|error| invalid(&error))?,
             folder: self.folder,
+            is_ranged: self.is_ranged,
             properties: self.properties,
         })
     }

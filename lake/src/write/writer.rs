@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::interleave_record_batch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Int32Type, SchemaRef};
 use datafusion::execution::memory_pool::MemoryReservation;
 use iceberg::spec::Struct;
 use object_store::path::Path;
@@ -45,6 +45,8 @@ pub struct TableWriter {
     shape: RowShape,
     parquet: WriterProperties,
     partitions: Option<Partitions>,
+    /// The range of the row that came last.
+    last_range: Option<i32>,
     gathered: Vec<RecordBatch>,
     gathered_rows: usize,
     gathered_bytes: usize,
@@ -53,7 +55,8 @@ pub struct TableWriter {
 }
 
 impl TableWriter {
-    /// Begins to write rows with the columns of `input` into `store`. Memory is reserved in
+    /// Begins to write rows with the columns of `input` into `store`; those of a ranged target have
+    /// their range behind them. Memory is reserved in
     /// `memory`.
     ///
     /// # Errors
@@ -70,6 +73,7 @@ impl TableWriter {
         };
         Ok(Self {
             shape: RowShape::new(&target.table, &target.schema, input)?,
+            last_range: None,
             parquet: target.options.parquet(),
             partitions,
             gathered: vec![],
@@ -90,6 +94,29 @@ impl TableWriter {
         if batch.num_rows() == 0 {
             return Ok(());
         }
+        if !self.target.is_ranged {
+            return self.add(batch).await;
+        }
+        let (batch, ranges) = without_ranges(batch)?;
+        if !self.target.is_clustered() {
+            return self.add(&batch).await;
+        }
+        let mut first = 0;
+        for run in ranges.chunk_by(|a, b| a == b) {
+            let range = run.first().copied();
+            // Neighbouring ranges are of other writers: a file over two would overlap theirs.
+            if self.last_range != range {
+                self.deal_out().await?;
+                self.end_all_but(None).await?;
+            }
+            self.last_range = range;
+            self.add(&batch.slice(first, run.len())).await?;
+            first += run.len();
+        }
+        Ok(())
+    }
+
+    async fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         let batch = self.shape.apply(batch)?;
         if self.partitions.is_none() {
             return self.write_to(WHOLE_TABLE, &batch).await;
@@ -220,6 +247,20 @@ impl TableWriter {
         }
         held <= WRITER_BYTES_MAX && self.memory.try_resize(held).is_ok()
     }
+}
+
+/// The columns of the table, and the range of each row.
+fn without_ranges(batch: &RecordBatch) -> Result<(RecordBatch, Vec<i32>)> {
+    let missing = || Error::Internal("rows come without their range".to_owned());
+    let last = batch.num_columns().checked_sub(1).ok_or_else(missing)?;
+    let ranges = batch.column(last).as_primitive_opt::<Int32Type>();
+    let ranges = ranges.ok_or_else(missing)?.values().to_vec();
+    let columns: Vec<usize> = (0..last).collect();
+    let batch = batch.project(&columns);
+    Ok((
+        batch.map_err(|error| Error::Internal(error.to_string()))?,
+        ranges,
+    ))
 }
 
 /// The number of the one partition of a table without partitions.
