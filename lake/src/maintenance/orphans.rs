@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use chrono::Utc;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use iceberg::spec::TableMetadata;
 use iceberg::table::Table;
@@ -12,7 +13,7 @@ use object_store::path::Path;
 
 use super::reachable::{Address, Reachable};
 use crate::catalog::{Catalogs, metadata_folder};
-use crate::store::Stores;
+use crate::store::{Stores, is_unfinished};
 use crate::{Error, Result, TableName};
 
 /// Files younger than this belong to writers that may still commit, unless it is said otherwise.
@@ -112,7 +113,11 @@ impl Orphans {
     /// [`Error::Store`] naming the file.
     pub async fn delete(&self, locations: &[String]) -> Result<()> {
         for location in locations {
-            let (store, path, _) = self.stores.resolve(location)?;
+            let (store, path, url) = self.stores.resolve(location)?;
+            if is_local(&url) && path.filename().is_some_and(is_unfinished) {
+                self.stores.remove_unfinished(&path).await?;
+                continue;
+            }
             let paths = stream::once(async { Ok(path) }).boxed();
             let deleted = store.delete_stream(paths).try_for_each(async |_| Ok(()));
             match deleted.await {
@@ -167,6 +172,15 @@ impl Folder {
         let failed = |error| Error::store(&self.location, error);
         let mut listing = self.store.list(Some(folder));
         let mut candidates: Vec<Path> = Vec::new();
+        for file in stores.unfinished(url, folder).await? {
+            let young = file.last_modified.timestamp_millis() >= before_ms;
+            let place = (url.clone(), file.path);
+            if young || reachable.contains(&place) || found.len() >= ORPHANS_MAX {
+                continue;
+            }
+            candidates.push(place.1.clone());
+            found.push((self.location_of(&place.1), place));
+        }
         while let Some(object) = listing.try_next().await.map_err(failed)? {
             let place = (url.clone(), object.location.clone());
             let file = object.location.filename().unwrap_or_default();
@@ -196,6 +210,10 @@ impl Folder {
         let below: Vec<String> = below.map(|part| part.as_ref().to_owned()).collect();
         format!("{}/{}", self.location, below.join("/"))
     }
+}
+
+fn is_local(url: &ObjectStoreUrl) -> bool {
+    *url == ObjectStoreUrl::local_filesystem()
 }
 
 fn is_child(path: &Path, folder: &Path) -> bool {
