@@ -193,15 +193,7 @@ default_schema = "{tpch.NAMESPACES[0]}"
 coordinator.listen = "{listen}"
 worker.coordinator = "grpc://{listen}"
 
-[catalogs.{tpch.CATALOG}]
-type = "sql"
-uri = "sqlite://{lake.database}"
-warehouse = "file://{lake.warehouse}"
-name = "{tpch.CATALOG}"
-
-[lakes.main]
-root = "file://{lake.root}"
-"""
+{lake.config()}"""
     # Dotted keys of the top level have to stand before the first table.
     text = "".join(f"{setting}\n" for setting in settings) + text
     try:

@@ -2,10 +2,11 @@
 """kill -9 of coordinator and workers while eight writers append to one table: no row is lost, doubled or half there.
 
 Four writers are PyIceberg's, four send INSERT statements to a coordinator with two workers, which write files in many
-partitions. Meanwhile processes are killed and started again, after a time or just when a statement writes its data files
-or its metadata. In the end the rows of all acknowledged statements are there once, and those of each failed one either all
-or not at all: as PyIceberg, DuckDB and Inshore read the table. The manifests have to be true, and remove_orphan_files has
-to find all that the killed ones left, and nothing else.
+partitions. Meanwhile processes are killed and started again, after a time or just when a statement writes its data
+files or its metadata. In the end the rows of all acknowledged statements are there once, and those of each failed one
+either all or not at all: as PyIceberg, DuckDB and Inshore read the table. The manifests have to be true, and
+remove_orphan_files has to find all that the killed ones left, and nothing else. The table lies in a local lake, or in
+a REST catalog over an object store that is not ours.
 """
 
 import environment
@@ -24,13 +25,13 @@ import threading  # noqa: E402
 import time  # noqa: E402
 
 import pyarrow as pa  # noqa: E402
+from pyiceberg.catalog import Catalog  # noqa: E402
 from pyiceberg.exceptions import CommitFailedException  # noqa: E402
 from sqlalchemy.exc import OperationalError  # noqa: E402
 
 import cluster  # noqa: E402
 import duckdb_peer  # noqa: E402
-import lake as lakes  # noqa: E402
-import manifest_checker  # noqa: E402
+from written_tables import LocalTable, RestTable  # noqa: E402
 
 NAMESPACE, TABLE = "killed", "t"
 NAME = f"{NAMESPACE}.{TABLE}"
@@ -40,6 +41,9 @@ SOURCE_FILES = 8
 
 # Longer than any statement takes on a busy machine; one that takes longer hangs.
 STATEMENT_TIMEOUT_S = 90.0
+
+# A statement whose process is killed fails at once; one that fails later waited for somebody who is gone.
+FAILURE_TIMEOUT_S = 15.0
 
 # How long a process that was started again may take until it is of use.
 RECOVERY_TIMEOUT_S = 60.0
@@ -65,6 +69,10 @@ SCHEMA = pa.schema(
 )
 
 Turn = tuple[int, int]
+
+
+# What the table has before writers and kills begin.
+FIRST: Turn = (1, -1)
 
 
 def is_inshore(writer: int) -> bool:
@@ -94,8 +102,8 @@ class Ledger:
         with self._lock:
             self.failed[turn] = f"{type(error).__name__}: {error}"
             self.took_s[turn] = took_s
-            if took_s > STATEMENT_TIMEOUT_S - 1:
-                self.faults.append(f"statement {turn} had no answer within {took_s:.0f} s: {error}")
+            if took_s > FAILURE_TIMEOUT_S:
+                self.faults.append(f"statement {turn} failed after {took_s:.0f} s: {error}")
 
     def slowest(self, of_inshore: bool) -> tuple[float, str]:
         """How long the longest turn of a kind of writer took, and how it ended."""
@@ -125,9 +133,8 @@ def rows_of_turn(writer: int, turn: int, rows: int) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
-def write_by_pyiceberg(writer: int, lake: lakes.Lake, ledger: Ledger, chance: random.Random) -> None:
+def write_by_pyiceberg(writer: int, catalog: Catalog, ledger: Ledger, chance: random.Random) -> None:
     """Appends, again and again while other writers are quicker."""
-    catalog = lake.catalog()
     turn = done = 0
     while ledger.goes_on(done):
         rows = rows_of_turn(writer, turn, ledger.rows)
@@ -159,7 +166,7 @@ def insert_sql(writer: int, turn: int) -> str:
 
 
 def execute(connection: cluster.flightsql.Connection, sql: str, as_update: bool) -> int:
-    """The number of rows, through one of Flight SQL's two ways. What counts is the answer, not how its statement ends."""
+    """The number of rows, by one of Flight SQL's two ways. What counts is the answer, not how its statement ends."""
     cursor = connection.cursor()
     try:
         if as_update:
@@ -221,8 +228,8 @@ def close(opened: object) -> None:
 class Killer:
     """Kills processes and starts others in their place."""
 
-    def __init__(self, running: cluster.Cluster, folder: pathlib.Path, ledger: Ledger, chance: random.Random):
-        self.running, self.folder, self.ledger, self.chance = running, folder, ledger, chance
+    def __init__(self, running: cluster.Cluster, table: LocalTable | RestTable, ledger: Ledger, chance: random.Random):
+        self.running, self.table, self.ledger, self.chance = running, table, ledger, chance
         self.kills: collections.Counter[str] = collections.Counter()
         self.slowest_recovery_s = 0.0
 
@@ -249,13 +256,12 @@ class Killer:
             self._replace(chosen, aim)
 
     def _wait(self, aim: str) -> None:
-        if aim == "time":
+        folders = [] if aim == "time" else self.table.watched(aim)
+        if not folders:
             time.sleep(self.chance.uniform(0.1, 3.0))
             return
         time.sleep(self.chance.uniform(0.1, 0.8))
-        # PyIceberg has a folder for each partition. What is made in a folder, renamed or removed changes it.
-        data = self.folder / "data"
-        folders = [self.folder / "metadata"] if aim == "metadata" else [data, *data.glob("*/")]
+        # What is made in a folder, renamed or removed changes it.
         before = modified(folders)
         deadline = time.monotonic() + AIM_TIMEOUT_S
         while modified(folders) == before and time.monotonic() < deadline:
@@ -310,7 +316,7 @@ def modified(folders: list[pathlib.Path]) -> list[int]:
     return [folder.stat().st_mtime_ns for folder in folders]
 
 
-def make_tables(lake: lakes.Lake, connection: cluster.flightsql.Connection, rows: int) -> None:
+def make_tables(catalog: Catalog, connection: cluster.flightsql.Connection, rows: int) -> None:
     """The table that is written, with a first row of every partition, and the one that statements read."""
     retries = "'commit.retry.num-retries' = 100, 'commit.retry.min-wait-ms' = 10, 'commit.retry.max-wait-ms' = 400"
     for sql in (
@@ -325,10 +331,10 @@ def make_tables(lake: lakes.Lake, connection: cluster.flightsql.Connection, rows
     whole = rows_of_turn(0, 0, rows).select(["number", "part"])
     fillers = [chance.randbytes(SOURCE_BYTES // rows) for _ in range(rows)]
     whole = whole.append_column("filler", pa.array(fillers, pa.binary()))
-    source = lake.catalog().load_table(f"{NAMESPACE}.source")
+    source = catalog.load_table(f"{NAMESPACE}.source")
     for file in range(SOURCE_FILES):
         source.append(whole.take(list(range(file, rows, SOURCE_FILES))))
-    cluster.fetch(connection, insert_sql(0, -1))
+    cluster.fetch(connection, insert_sql(*FIRST))
 
 
 def tasks_that_write(connection: cluster.flightsql.Connection) -> int:
@@ -348,17 +354,15 @@ def sorted_rows(table: pa.Table) -> pa.Table:
     return table.sort_by([(name, "ascending") for name in SCHEMA.names]).combine_chunks()
 
 
-def read_by_all(running: cluster.Cluster) -> dict[str, pa.Table]:
+def read_by_all(running: cluster.Cluster, table: LocalTable | RestTable) -> dict[str, pa.Table]:
     """The table's rows by each reader."""
-    lake = running.lake
     with running.connect() as connection:
         found = {"Inshore": cluster.fetch(connection, f"SELECT * FROM {NAME}")}
-    found["PyIceberg"] = lake.catalog().load_table(NAME).scan().to_arrow()
-    with duckdb_peer.connect(threads=2) as con:
-        duckdb_peer.load_iceberg(con)
-        metadata = duckdb_peer.quote(lake.metadata_file(NAMESPACE, TABLE))
+    found["PyIceberg"] = table.catalog().load_table(NAME).scan().to_arrow()
+    with table.duckdb() as con:
+        metadata = duckdb_peer.quote(table.location())
         found["DuckDB"] = duckdb_peer.fetch(con, f"SELECT * FROM iceberg_scan({metadata})")
-    return {reader: sorted_rows(table) for reader, table in found.items()}
+    return {reader: sorted_rows(rows) for reader, rows in found.items()}
 
 
 def check_rows(rows: pa.Table, ledger: Ledger) -> tuple[list[str], int]:
@@ -382,52 +386,46 @@ def check_rows(rows: pa.Table, ledger: Ledger) -> tuple[list[str], int]:
     return problems, there
 
 
-def files_of(folder: pathlib.Path) -> set[str]:
-    return {str(path) for path in folder.rglob("*") if path.is_file()}
-
-
-def check_orphans(running: cluster.Cluster, folder: pathlib.Path, rows: pa.Table) -> list[str]:
+def check_orphans(running: cluster.Cluster, table: LocalTable | RestTable, rows: pa.Table) -> list[str]:
     """Checks the manifests, and that all that nothing refers to is removed, and nothing else."""
-    location = running.lake.catalog().load_table(NAME).metadata_location
-    checker = manifest_checker.check_table(location)
-    problems = [f"manifests: {problem}" for problem in checker.problems]
-    referenced = {str(manifest_checker.local(path)) for path in checker.referenced}
-    orphans = files_of(folder) - referenced
+    referenced, problems = table.referenced()
+    orphans = table.files() - referenced
     with running.connect() as connection:
         removed = cluster.fetch(
             connection, f"CALL system.remove_orphan_files('{NAME}', older_than => now(), allow_recent => true)"
         )
-    told = {str(manifest_checker.local(path)) for path in removed.column(0).to_pylist()}
-    left = files_of(folder) - referenced
+    told = set(removed.column(0).to_pylist())
+    there = table.files()
+    left = there - referenced
     data = sum("/data/" in path for path in orphans)
     unfinished = sum("#" in path for path in orphans)
     print(
-        f"orphans: {len(orphans)} files, {data} of them of data, {unfinished} unfinished; {len(told)} removed, {len(left)} left;"
-        f" {checker.data_files} data files and {len(checker.manifests)} manifests checked"
+        f"orphans: {len(orphans)} files, {data} of them of data, {unfinished} unfinished;"
+        f" {len(told)} removed, {len(left)} left"
     )
     if told != orphans:
         problems.append(f"orphans not told of: {sorted(orphans - told)[:3]}; told of: {sorted(told - orphans)[:3]}")
     problems += [f"left: {path}" for path in sorted(left)[:10]]
-    problems += [f"a file that is needed was removed: {path}" for path in sorted(referenced - files_of(folder))[:10]]
-    for reader, again in read_by_all(running).items():
+    problems += [f"a file that is needed was removed: {path}" for path in sorted(referenced - there)[:10]]
+    for reader, again in read_by_all(running, table).items():
         if again != rows:
             problems.append(f"{reader} reads other rows after orphans were removed")
     return problems
 
 
-def run(running: cluster.Cluster, ledger: Ledger, kills: int, seed: int) -> list[str]:
-    folder = running.lake.warehouse / NAMESPACE / TABLE
+def run(
+    running: cluster.Cluster, table: LocalTable | RestTable, ledger: Ledger, kills: int, seed: int
+) -> list[str]:
     with running.connect() as connection:
-        make_tables(running.lake, connection, ledger.rows)
+        make_tables(table.catalog(), connection, ledger.rows)
         if (tasks := tasks_that_write(connection)) < 2:
             return [f"{tasks} tasks write a statement's files, not 2"]
-    # The first row of every partition is a turn too.
-    ledger.acknowledged.add((0, -1))
-    killer = Killer(running, folder, ledger, random.Random(seed))
+    ledger.acknowledge(FIRST, 0.0)
+    killer = Killer(running, table, ledger, random.Random(seed))
     writers = [threading.Thread(target=killer.run, args=(kills,), daemon=True)]
     for number in range(WRITERS):
         ours = (number, running.uri, ledger)
-        theirs = (number, running.lake, ledger, random.Random(seed + 1 + number))
+        theirs = (number, table.catalog(), ledger, random.Random(seed + 1 + number))
         target, arguments = (write_by_inshore, ours) if is_inshore(number) else (write_by_pyiceberg, theirs)
         writers.append(threading.Thread(target=target, args=arguments, daemon=True))
     started = time.monotonic()
@@ -439,19 +437,20 @@ def run(running: cluster.Cluster, ledger: Ledger, kills: int, seed: int) -> list
     killed = ", ".join(f"{kind} {count} times" for kind, count in sorted(killer.kills.items()))
     print(f"killed: {killed}; all were back after {killer.slowest_recovery_s:.1f} s at most")
 
-    found = read_by_all(running)
+    found = read_by_all(running, table)
     rows = found["PyIceberg"]
-    problems = [f"{reader} and PyIceberg read different rows" for reader, table in found.items() if table != rows]
+    problems = [f"{reader} and PyIceberg read different rows" for reader, read in found.items() if read != rows]
     wrong, there = check_rows(rows, ledger)
     ours = sum(is_inshore(writer) for writer, _ in ledger.acknowledged)
     print(
         f"statements: {len(ledger.acknowledged)} acknowledged ({ours} of Inshore) and {len(ledger.failed)} failed in"
-        f" {seconds:.0f} s; of the failed ones {there} are there, {len(ledger.failed) - there} are not; {rows.num_rows} rows by three readers: {'WRONG' if wrong else 'right'}"
+        f" {seconds:.0f} s; of the failed ones {there} are there, {len(ledger.failed) - there} are not"
     )
+    print(f"{rows.num_rows} rows by three readers: {'WRONG' if problems or wrong else 'right'}")
     for kind, of_inshore in (("Inshore", True), ("PyIceberg", False)):
         took_s, outcome = ledger.slowest(of_inshore)
         print(f"the longest statement of {kind} took {took_s:.1f} s: {outcome}")
-    return ledger.faults + problems + wrong + check_orphans(running, folder, rows)
+    return ledger.faults + problems + wrong + check_orphans(running, table, rows)
 
 
 def main() -> int:
@@ -461,6 +460,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=24, help="processes to kill (default: 24)")
     parser.add_argument("--rows", type=int, default=1200, help="of one commit (default: 1200)")
     parser.add_argument("--seed", type=int, help="of whom to kill and when (default: another one each time)")
+    parser.add_argument("--rest", action="store_true", help="over SeaweedFS's REST catalog and object store")
     parser.add_argument("--errors", action="store_true", help="print what failed statements said")
     parser.add_argument("--keep", type=pathlib.Path, help="a folder for lake and logs, which stay there")
     arguments = parser.parse_args()
@@ -474,13 +474,16 @@ def main() -> int:
     ledger = Ledger(arguments.rows, arguments.commits)
     with tempfile.TemporaryDirectory(prefix="inshore-bench-") as temporary:
         folder = arguments.keep.absolute() if arguments.keep else pathlib.Path(temporary)
-        lake = lakes.Lake(folder / "lake")
-        lake.warehouse.mkdir(parents=True)
-        with cluster.Cluster(binary, lake, settings=(*SETTINGS, *arguments.settings)) as running:
-            problems = run(running, ledger, arguments.kills, seed)
-            if arguments.keep:
-                for log in running.dir.glob("*.log"):
-                    (folder / log.name).write_bytes(log.read_bytes())
+        kind = RestTable if arguments.rest else LocalTable
+        table = kind(folder / "lake", NAMESPACE, TABLE)
+        try:
+            with cluster.Cluster(binary, table.lake, settings=(*SETTINGS, *arguments.settings)) as running:
+                problems = run(running, table, ledger, arguments.kills, seed)
+                if arguments.keep:
+                    for log in running.dir.glob("*.log"):
+                        (folder / log.name).write_bytes(log.read_bytes())
+        finally:
+            table.stop()
     if arguments.errors:
         said = collections.Counter(ledger.failed.values())
         for error, count in said.most_common():
