@@ -156,7 +156,10 @@ mod tests {
         let (_, root, url) = stores.resolve(location).unwrap();
         let mut found = stores.unfinished(&url, &root).await.unwrap();
         found.sort_by(|a, b| a.path.cmp(&b.path));
-        let names: Vec<_> = found.iter().filter_map(|file| file.path.filename()).collect();
+        let names: Vec<_> = found
+            .iter()
+            .filter_map(|file| file.path.filename())
+            .collect();
         assert_eq!(names, ["x.parquet#1", "y.parquet#2"]);
         for file in &found {
             stores.remove_unfinished(&file.path).await.unwrap();
