@@ -6,7 +6,7 @@
 //! ```
 //!
 //! All but the first is done anew by each attempt to commit, since another writer may have changed
-//! the table. What an attempt wrote that was not committed is removed.
+//! the table; only the first attempt merges. What an attempt wrote that was not committed is removed.
 
 mod append;
 mod conflicts;

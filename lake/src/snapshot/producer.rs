@@ -20,6 +20,10 @@ use crate::catalog::metadata_folder;
 use crate::version::branch_retention;
 use crate::{Error, Result};
 
+/// Attempts that merge manifests. Merging reads many, and takes so long that a writer who always did
+/// would be too late every time on a busy table; who commits next merges instead.
+const MERGING_ATTEMPTS: usize = 1;
+
 /// Makes the snapshot of one change, for as many attempts as it takes.
 #[derive(Debug)]
 pub(super) struct Producer {
@@ -111,7 +115,9 @@ impl Producer {
             prefix: format!("{}-{attempt}", self.id),
             written: vec![],
         };
-        let done = self.attempt(&mut manifests, operation, removal).await;
+        let merges = attempt < MERGING_ATTEMPTS;
+        let done = self.attempt(&mut manifests, operation, removal, merges);
+        let done = done.await;
         let written = std::mem::take(&mut manifests.written);
         let listed = done.as_ref().map(|(_, listed)| listed.as_slice());
         self.note(attempt, written, listed.unwrap_or_default());
@@ -124,6 +130,7 @@ impl Producer {
         writer: &mut Manifests<'_>,
         operation: Operation,
         removal: &Removal,
+        merges: bool,
     ) -> Result<(Vec<TableUpdate>, Vec<String>)> {
         let table = writer.table;
         let metadata = table.metadata();
@@ -147,7 +154,9 @@ impl Producer {
             manifests.push(manifest.await?.clone());
         }
         manifests.extend(current);
-        let manifests = merged(writer, manifests).await?;
+        if merges {
+            manifests = merged(writer, manifests).await?;
+        }
         let mut listed: Vec<_> = manifests.iter().map(|m| m.manifest_path.clone()).collect();
         let (list, row_ids) = self.write_list(writer, manifests).await?;
         listed.push(list.clone());
