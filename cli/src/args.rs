@@ -35,7 +35,7 @@ pub enum Command {
     Coordinator(CoordinatorArgs),
     /// Run a worker: it registers with a coordinator and reads the lake for it.
     Worker(WorkerArgs),
-    /// Build a demo lake, start a cluster on it, and run the 22 TPC-H queries.
+    /// Start a cluster, have it make a lake, and run the 22 TPC-H queries on it.
     Demo(DemoArgs),
     /// Inspect the configuration.
     Config(ConfigArgs),
