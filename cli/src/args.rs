@@ -150,7 +150,7 @@ pub struct WorkerArgs {
     The lake lies in DIR, by default $XDG_CACHE_HOME/inshore/demo/sf<N> (~/.cache/...), and is \
     used again by the next run.")]
 pub struct DemoArgs {
-    /// TPC-H scale factor; 1 is about 8.7 million rows and 250 MB.
+    /// TPC-H scale factor; 1 is about 8.7 million rows and 250 MB, and 350 MB more while it is made.
     #[arg(long, value_name = "N", default_value_t = 0.1, value_parser = scale)]
     pub scale: f64,
     /// Where the lake lies.

@@ -75,7 +75,7 @@ pub async fn run(making: &Making, stop: &CancellationToken) -> anyhow::Result<()
         bail!("interrupted");
     }
     say(&format!(
-        "generated {} rows in {:.1} s",
+        "generated {} rows as Parquet files in {:.1} s",
         HumanCount(rows),
         began.elapsed().as_secs_f64()
     ));

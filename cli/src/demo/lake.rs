@@ -48,8 +48,8 @@ pub struct Lake {
     dir: PathBuf,
 }
 
-/// A lake that is being made. When this is dropped the generated files are gone, and the lake is
-/// unfinished unless [`Making::finish`] was called.
+/// A lake that is being made. Dropping this removes the generated files, and leaves the lake
+/// unfinished unless [`Making::finish`] was called before.
 #[derive(Debug)]
 pub struct Making {
     lake: Lake,
@@ -58,8 +58,8 @@ pub struct Making {
 }
 
 impl Lake {
-    /// Opens the lake in a folder. It has to be made, in the empty folder that it is then, unless
-    /// it is finished.
+    /// Opens the lake in a folder. Unless it is finished, what there is of it is removed, and it
+    /// has to be made.
     ///
     /// # Errors
     /// When the folder holds something else, or cannot be written.
