@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{DmlStatement, LogicalPlan, Projection, Values, WriteOp};
+use datafusion::logical_expr::{DmlStatement, LogicalPlan, Values, WriteOp};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt;
 use iceberg::TableCreation;
@@ -201,14 +202,10 @@ impl Insert {
 /// Rows of `VALUES` get the table's columns, and NULL in one that must not have it would be an error
 /// that does not name it: the writer's does.
 fn with_nullable_values(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    Ok(match plan {
-        LogicalPlan::Projection(Projection { expr, input, .. })
-            if matches!(input.as_ref(), LogicalPlan::Values(_)) =>
-        {
-            let input = with_nullable_values(Arc::unwrap_or_clone(input))?;
-            LogicalPlan::Projection(Projection::try_new(expr, Arc::new(input))?)
-        }
+    let mut found = false;
+    let plan = plan.transform_up(|node| match node {
         LogicalPlan::Values(Values { schema, values }) => {
+            found = true;
             let fields = schema.iter().map(|(qualifier, field)| {
                 let field = field.as_ref().clone().with_nullable(true);
                 (qualifier.cloned(), Arc::new(field))
@@ -216,10 +213,16 @@ fn with_nullable_values(plan: LogicalPlan) -> DfResult<LogicalPlan> {
             let metadata = schema.metadata().clone();
             let schema = DFSchema::new_with_metadata(fields.collect(), metadata)?;
             let schema = Arc::new(schema);
-            LogicalPlan::Values(Values { schema, values })
+            Ok(Transformed::yes(LogicalPlan::Values(Values {
+                schema,
+                values,
+            })))
         }
-        other => other,
-    })
+        // They say of their columns what the rows below them say.
+        node if found => Ok(Transformed::yes(node.recompute_schema()?)),
+        node => Ok(Transformed::no(node)),
+    })?;
+    Ok(plan.data)
 }
 
 /// `input` as the rows of an insertion that writes `target`.

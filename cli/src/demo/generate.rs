@@ -199,7 +199,7 @@ mod tests {
             };
             let whole: Vec<String> = table.shares(0.001, u64::MAX, 9).flat_map(rows).collect();
             let shares: Vec<Share> = table.shares(0.001, 7, 3).collect();
-            assert!(matches!(shares.len(), 1 | 2 | 3), "{}", table.name);
+            assert!((1..=3).contains(&shares.len()), "{}", table.name);
             let parts: Vec<String> = shares.into_iter().flat_map(rows).collect();
             assert_eq!(whole, parts, "{}", table.name);
         }

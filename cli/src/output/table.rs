@@ -248,8 +248,9 @@ fn push_padded(line: &mut String, text: &str, before: usize, after: usize) {
     line.extend(std::iter::repeat_n(' ', after));
 }
 
-/// The lines of a value.
+/// The lines of a value. A line break at its end, as plans have one, begins none.
 fn lines(text: &str) -> Vec<String> {
+    let text = text.strip_suffix('\n').unwrap_or(text);
     text.split('\n').map(visible).collect()
 }
 

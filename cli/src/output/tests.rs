@@ -134,6 +134,29 @@ fn expanded_tables_have_a_column_per_line() {
 }
 
 #[test]
+fn values_of_several_lines_take_as_many() {
+    let plan: ArrayRef = Arc::new(StringArray::from(vec![Some("A\n  B\tC\n"), None]));
+    let n: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let batch = RecordBatch::try_from_iter([("plan", plan), ("n", n)]).unwrap();
+    assert_eq!(
+        text(Format::Table, &[vec![batch.clone()]]),
+        "  plan  | n\n--------+---\n A      | 1\n   B\\tC |\n NULL   | 2\n"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("result");
+    let mut output = Output::open(Some(&path), Format::Table).unwrap();
+    output.expanded = Expanded::On;
+    let mut writer = output.begin(&batch.schema()).unwrap();
+    writer.write(&batch.slice(0, 1)).unwrap();
+    writer.finish().unwrap();
+    output.commit().unwrap();
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap(),
+        "-[ 1 ]----\nplan | A\n     |   B\\tC\nn    | 1\n"
+    );
+}
+
+#[test]
 fn csv_tells_null_from_empty() {
     let text = text(Format::Csv, &[vec![batch()]]);
     assert_eq!(
