@@ -11,12 +11,15 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::{ScalarValue, TableReference};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, WriteOp, lit};
+use datafusion::logical_expr::{
+    DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, Values, WriteOp, lit,
+};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt;
 use iceberg::TableCreation;
@@ -119,7 +122,7 @@ impl Insert {
             name: target.name().clone(),
             target: Target::Table(target.table().clone()),
             overwrite,
-            input: Arc::unwrap_or_clone(dml.input),
+            input: with_nullable_values(Arc::unwrap_or_clone(dml.input))?,
         })
     }
 
@@ -200,6 +203,32 @@ impl Insert {
             .await?
             .map_or(input, |prepared| prepared.plan))
     }
+}
+
+/// Rows of `VALUES` get the table's columns, and NULL in one that must not have it would be an error
+/// that does not name it: the writer's does.
+fn with_nullable_values(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let mut found = false;
+    let plan = plan.transform_up(|node| match node {
+        LogicalPlan::Values(Values { schema, values }) => {
+            found = true;
+            let fields = schema.iter().map(|(qualifier, field)| {
+                let field = field.as_ref().clone().with_nullable(true);
+                (qualifier.cloned(), Arc::new(field))
+            });
+            let metadata = schema.metadata().clone();
+            let schema = DFSchema::new_with_metadata(fields.collect(), metadata)?;
+            let schema = Arc::new(schema);
+            Ok(Transformed::yes(LogicalPlan::Values(Values {
+                schema,
+                values,
+            })))
+        }
+        // They say of their columns what the rows below them say.
+        node if found => Ok(Transformed::yes(node.recompute_schema()?)),
+        node => Ok(Transformed::no(node)),
+    })?;
+    Ok(plan.data)
 }
 
 /// `input` as the rows of an insertion that writes `target`.
