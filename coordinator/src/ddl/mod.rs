@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! tokens -> PARTITIONED BY taken out (partitions) -> parser -> Definition (here, table, types)
-//!        -> catalog (run)
+//!        -> catalog (run)          ALTER TABLE: clauses -^
 //! ```
 
 mod alter;
 mod arrow_types;
-pub mod order;
+pub mod clauses;
+mod order;
 pub mod partitions;
 mod run;
 mod table;
@@ -70,8 +71,8 @@ pub enum Definition {
 pub struct Clauses {
     /// The fields of `PARTITIONED BY`: see [`partitions`].
     pub partitions: Option<Vec<Expr>>,
-    /// The `WRITE ...` of an `ALTER TABLE` that has nothing else: see [`order`].
-    pub order: Option<order::WriteOrder>,
+    /// What an `ALTER TABLE` whose operations are empty changes: see [`clauses`].
+    pub alterations: Option<Vec<Alteration>>,
 }
 
 /// The definition in a statement, or the statement again if it is none.
@@ -136,7 +137,7 @@ pub fn of(
             operations => {
                 let changes = operations.iter().map(alter::alterations);
                 let mut changes: Vec<_> = changes.collect::<Result<_>>()?;
-                changes.extend(clauses.order.as_ref().map(order::alterations).transpose()?);
+                changes.extend(clauses.alterations.clone());
                 Definition::AlterTable {
                     name: folded(&alter.name)?,
                     if_exists: alter.if_exists,
