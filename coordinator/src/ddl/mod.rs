@@ -8,8 +8,11 @@
 mod alter;
 mod arrow_types;
 pub mod clauses;
+mod columns;
 mod order;
+mod partition_fields;
 pub mod partitions;
+mod properties;
 mod run;
 mod table;
 mod types;

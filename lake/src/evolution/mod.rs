@@ -1,31 +1,37 @@
-//! Changing the definition of a table: its columns and properties, by the rules of the
-//! specification's section "Schema Evolution".
+//! Changing the definition of a table: its columns, properties, partitioning and order, by the rules of
+//! the specification's sections "Schema Evolution" and "Partition Evolution".
+//!
+//! ```text
+//! alterations -> a draft of the table as it is now, changed by one after another -> updates
+//! ```
 
 mod columns;
+mod identifiers;
 mod mapping;
 mod order;
+mod partitions;
+mod path;
 mod promotion;
 mod properties;
 mod tree;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use iceberg::TableUpdate;
 use iceberg::spec::{
-    FormatVersion, NestedField, NestedFieldRef, NullOrder, Schema, SortDirection, SortOrder,
-    TableMetadata, Transform, Type,
+    FormatVersion, NestedField, NestedFieldRef, NullOrder, PartitionField, Schema, SortDirection,
+    SortOrder, TableMetadata, Transform, Type,
 };
 use iceberg::table::Table;
-use serde_json::Value;
 
 pub(crate) use self::mapping::{NAME_MAPPING, mapped};
-use self::promotion::check_promotion;
+pub use self::path::FieldPath;
 pub(crate) use self::promotion::is_promotion;
 use crate::catalog::Change;
 use crate::{Error, Result};
 
-/// The id that stands for the schema just added.
+/// The id that stands for the schema, spec or order just added.
 const LAST_ADDED: i32 = -1;
 
 /// One change of a definition.
@@ -33,8 +39,17 @@ const LAST_ADDED: i32 = -1;
 pub enum Alteration {
     /// Sets properties; `format-version` raises the version.
     SetProperties(HashMap<String, String>),
-    /// Adds a column. Field ids of its type are given anew.
+    /// Removes properties.
+    UnsetProperties {
+        /// Their names.
+        keys: Vec<String>,
+        /// Whether they may be missing.
+        if_exists: bool,
+    },
+    /// Adds a column, or a field to a struct. Field ids of its type are given anew.
     AddColumn {
+        /// The struct, or the list or map of structs; none for a column of the table.
+        parent: FieldPath,
         /// The column.
         field: NestedField,
         /// Whether a column of that name may be there.
@@ -45,38 +60,72 @@ pub enum Alteration {
     /// Drops a column.
     DropColumn {
         /// Its name.
-        name: String,
+        name: FieldPath,
         /// Whether it may be missing.
         if_exists: bool,
     },
     /// Renames a column.
     RenameColumn {
         /// Its name.
-        from: String,
-        /// Its new name.
+        from: FieldPath,
+        /// The last part of its new name.
         to: String,
+    },
+    /// Moves a column among its siblings.
+    MoveColumn {
+        /// Its name.
+        name: FieldPath,
+        /// Where.
+        place: Place,
     },
     /// Gives a column a wider type.
     Promote {
         /// Its name.
-        name: String,
+        name: FieldPath,
         /// The type.
         ty: Type,
+    },
+    /// Forbids NULL in a column of a table that never had rows.
+    SetNotNull {
+        /// Its name.
+        name: FieldPath,
     },
     /// Lets a column be NULL.
     DropNotNull {
         /// Its name.
-        name: String,
+        name: FieldPath,
     },
     /// Sets or removes a column's comment.
     Comment {
         /// Its name.
-        name: String,
+        name: FieldPath,
         /// The comment.
         text: Option<String>,
     },
+    /// Says which columns identify rows, and no others.
+    SetIdentifierFields(Vec<FieldPath>),
+    /// Takes columns out of those that identify rows.
+    DropIdentifierFields(Vec<FieldPath>),
     /// Sorts the rows of files that are written from now on; not at all without keys.
     SetSortOrder(Vec<SortKey>),
+    /// Partitions files that are written from now on by one more field.
+    AddPartitionField {
+        /// What it is derived from.
+        key: PartitionKey,
+        /// Its name; made of the column's and the transform's by default.
+        name: Option<String>,
+    },
+    /// Partitions files that are written from now on by a field less.
+    DropPartitionField(PartitionChoice),
+    /// Partitions files that are written from now on by another field.
+    ReplacePartitionField {
+        /// The field that goes.
+        old: PartitionChoice,
+        /// What the new one is derived from.
+        key: PartitionKey,
+        /// Its name, as with [`Alteration::AddPartitionField`].
+        name: Option<String>,
+    },
 }
 
 /// A key of a sort order.
@@ -92,12 +141,30 @@ pub struct SortKey {
     pub nulls: NullOrder,
 }
 
+/// What a partition field is derived from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionKey {
+    /// The column's full name.
+    pub column: String,
+    /// What of its values makes the partition.
+    pub transform: Transform,
+}
+
+/// A partition field that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartitionChoice {
+    /// By its own name, or that of the column that it is.
+    Name(String),
+    /// By what it is derived from.
+    Key(PartitionKey),
+}
+
 /// Where a column goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// Before all others.
     First,
-    /// Behind the one of this name.
+    /// Behind the sibling of this name.
     After(String),
 }
 
@@ -108,122 +175,126 @@ pub struct Alterations(pub Vec<Alteration>);
 #[async_trait]
 impl Change for Alterations {
     /// # Errors
-    /// [`Error::NotFound`] and [`Error::Exists`] name the column; [`Error::Conflict`] says why the
-    /// table cannot be changed so.
+    /// [`Error::NotFound`] and [`Error::Exists`] name the column, partition field or property;
+    /// [`Error::Conflict`] says why the table cannot be changed so.
     async fn updates(&self, table: &Table) -> Result<Vec<TableUpdate>> {
-        let mut draft = Draft::of(table.metadata())?;
-        for alteration in &self.0 {
-            draft.apply(alteration)?;
-        }
-        draft.finish()
+        updates(table.metadata(), &self.0)
     }
+}
+
+fn updates(metadata: &TableMetadata, alterations: &[Alteration]) -> Result<Vec<TableUpdate>> {
+    let mut draft = Draft::of(metadata);
+    for alteration in alterations {
+        draft.apply(alteration)?;
+    }
+    draft.finish()
 }
 
 /// A table's definition on the way.
 struct Draft<'a> {
     metadata: &'a TableMetadata,
     fields: Vec<NestedFieldRef>,
-    changed: bool,
+    /// Ids of the columns that identify rows.
+    identifiers: BTreeSet<i32>,
     last_id: i32,
-    properties: HashMap<String, String>,
+    spec: Vec<PartitionField>,
+    last_partition_id: i32,
+    /// New values; none for properties that are removed.
+    properties: HashMap<String, Option<String>>,
     version: Option<FormatVersion>,
-    mapping: Option<Value>,
     order: Option<SortOrder>,
 }
 
 impl<'a> Draft<'a> {
-    fn of(metadata: &'a TableMetadata) -> Result<Self> {
-        let mapping = metadata.properties().get(NAME_MAPPING);
-        let mapping = mapping.map(|json| serde_json::from_str(json)).transpose();
-        let mapping = mapping.map_err(|error| {
-            Error::Conflict(format!(
-                "the table's property {NAME_MAPPING} is wrong: {error}"
-            ))
-        })?;
-        Ok(Self {
+    fn of(metadata: &'a TableMetadata) -> Self {
+        let schema = metadata.current_schema();
+        Self {
             metadata,
-            fields: metadata.current_schema().as_struct().fields().to_vec(),
-            changed: false,
+            fields: schema.as_struct().fields().to_vec(),
+            identifiers: schema.identifier_field_ids().collect(),
             last_id: metadata.last_column_id(),
+            spec: metadata.default_partition_spec().fields().to_vec(),
+            last_partition_id: partitions::last_id(metadata),
             properties: HashMap::new(),
             version: None,
-            mapping,
             order: None,
-        })
+        }
     }
 
     fn apply(&mut self, alteration: &Alteration) -> Result<()> {
+        use Alteration as A;
         match alteration {
-            Alteration::SetProperties(properties) => return self.set_properties(properties),
-            Alteration::SetSortOrder(keys) => return self.set_order(keys),
-            Alteration::AddColumn {
+            A::SetProperties(properties) => self.set_properties(properties),
+            A::UnsetProperties { keys, if_exists } => self.unset_properties(keys, *if_exists),
+            A::AddColumn {
+                parent,
                 field,
                 if_not_exists,
                 place,
-            } => return self.add(field, *if_not_exists, place.as_ref()),
-            Alteration::DropColumn { name, if_exists } => return self.drop(name, *if_exists),
-            Alteration::RenameColumn { from, to } => return self.rename(from, to),
-            Alteration::Promote { name, ty } => {
-                let at = self.place_of(name)?;
-                let field = self.fields[at].as_ref();
-                check_promotion(field, ty)?;
-                let unchanged = field.field_type.as_ref() == ty;
-                if unchanged {
-                    return Ok(());
-                }
-                self.change(at, |field| *field.field_type = ty.clone());
+            } => self.add(parent, field, *if_not_exists, place.as_ref()),
+            A::DropColumn { name, if_exists } => self.drop(name, *if_exists),
+            A::RenameColumn { from, to } => self.rename(from, to),
+            A::MoveColumn { name, place } => self.move_to(name, place),
+            A::Promote { name, ty } => self.promote(name, ty),
+            A::SetNotNull { name } => self.set_not_null(name),
+            A::DropNotNull { name } => self.drop_not_null(name),
+            A::Comment { name, text } => {
+                let spot = self.locate(name)?;
+                self.change(&spot, |field| field.doc.clone_from(text));
+                Ok(())
             }
-            Alteration::DropNotNull { name } => {
-                let at = self.place_of(name)?;
-                let id = self.fields[at].id;
-                let mut identifiers = self.metadata.current_schema().identifier_field_ids();
-                if identifiers.any(|identifier| identifier == id) {
-                    return Err(Error::Conflict(format!(
-                        "column {name} identifies rows, so it cannot be NULL"
-                    )));
-                }
-                self.change(at, |field| field.required = false);
-            }
-            Alteration::Comment { name, text } => {
-                let at = self.place_of(name)?;
-                self.change(at, |field| field.doc.clone_from(text));
+            A::SetIdentifierFields(names) => self.set_identifiers(names),
+            A::DropIdentifierFields(names) => self.drop_identifiers(names),
+            A::SetSortOrder(keys) => self.set_order(keys),
+            A::AddPartitionField { key, name } => self.add_partition(key, name.as_deref()),
+            A::DropPartitionField(choice) => self.drop_partition(choice),
+            A::ReplacePartitionField { old, key, name } => {
+                self.replace_partition(old, key, name.as_deref())
             }
         }
-        Ok(())
     }
 
-    fn finish(mut self) -> Result<Vec<TableUpdate>> {
+    /// The format version that the table will have.
+    fn version(&self) -> FormatVersion {
+        self.version.unwrap_or(self.metadata.format_version())
+    }
+
+    /// The schema that the table will have.
+    fn schema(&self) -> Result<Schema> {
+        Schema::builder()
+            .with_fields(self.fields.clone())
+            .with_identifier_field_ids(self.identifiers.iter().copied())
+            .build()
+            .map_err(|error| Error::Conflict(error.message().to_owned()))
+    }
+
+    fn finish(self) -> Result<Vec<TableUpdate>> {
         let mut updates = vec![];
         if let Some(format_version) = self.version {
             updates.push(TableUpdate::UpgradeFormatVersion { format_version });
         }
-        if self.changed {
-            let schema = Schema::builder()
-                .with_fields(self.fields)
-                .with_identifier_field_ids(self.metadata.current_schema().identifier_field_ids())
-                .build()
-                .map_err(|error| Error::Conflict(error.message().to_owned()))?;
+        let before = self.metadata.current_schema();
+        let same_identifiers =
+            before.identifier_field_ids().collect::<BTreeSet<_>>() == self.identifiers;
+        if before.as_struct().fields() != self.fields || !same_identifiers {
+            let schema = self.schema()?;
             updates.push(TableUpdate::AddSchema { schema });
             updates.push(TableUpdate::SetCurrentSchema {
                 schema_id: LAST_ADDED,
             });
         }
-        if let Some(sort_order) = self.order
+        updates.extend(self.spec_updates()?);
+        if let Some(sort_order) = &self.order
             && sort_order.fields != self.metadata.default_sort_order().fields
         {
-            updates.push(TableUpdate::AddSortOrder { sort_order });
+            updates.push(TableUpdate::AddSortOrder {
+                sort_order: sort_order.clone(),
+            });
             updates.push(TableUpdate::SetDefaultSortOrder {
                 sort_order_id: i64::from(LAST_ADDED),
             });
         }
-        let known = self.metadata.properties();
-        self.properties
-            .retain(|key, value| known.get(key) != Some(value));
-        if !self.properties.is_empty() {
-            updates.push(TableUpdate::SetProperties {
-                updates: self.properties,
-            });
-        }
+        updates.extend(self.property_updates());
         Ok(updates)
     }
 }

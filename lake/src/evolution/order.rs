@@ -7,7 +7,7 @@ use crate::{Error, Result};
 
 impl Draft<'_> {
     pub(super) fn set_order(&mut self, keys: &[SortKey]) -> Result<()> {
-        let schema = self.metadata.current_schema();
+        let schema = self.schema()?;
         let fields = keys.iter().map(|key| {
             let SortKey {
                 column, transform, ..
@@ -17,7 +17,7 @@ impl Draft<'_> {
                 .ok_or_else(|| Error::NotFound(format!("there is no column {column}")))?;
             let ty = &source.field_type;
             let fits = ty.is_primitive() && transform.result_type(ty).is_ok();
-            match fits && crate::write::path_of(schema, source.id).is_some() {
+            match fits && crate::write::path_of(&schema, source.id).is_some() {
                 true => Ok(SortField {
                     source_id: source.id,
                     transform: *transform,

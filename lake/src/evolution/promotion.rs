@@ -1,6 +1,6 @@
 //! Types that become wider (specification, "Schema Evolution").
 
-use iceberg::spec::{NestedField, PrimitiveType, Type};
+use iceberg::spec::{Literal, PrimitiveLiteral, PrimitiveType, Type};
 
 use crate::{Error, Result};
 
@@ -23,15 +23,27 @@ pub(crate) fn is_promotion(from: &Type, to: &Type) -> bool {
 }
 
 /// # Errors
-/// [`Error::Conflict`] names the types that are allowed.
-pub(super) fn check_promotion(field: &NestedField, ty: &Type) -> Result<()> {
-    let allowed = is_promotion(&field.field_type, ty);
-    match allowed {
+/// [`Error::Conflict`] says what is allowed.
+pub(super) fn check_promotion(name: &str, from: &Type, to: &Type) -> Result<()> {
+    match is_promotion(from, to) {
         true => Ok(()),
         false => Err(Error::Conflict(format!(
-            "column {} has type {} and cannot get type {ty}: int becomes bigint, real becomes \
-             double, and a decimal one of more digits",
-            field.name, field.field_type
+            "column {name} has type {from} and cannot get type {to}: int becomes bigint, real becomes \
+             double, and a decimal one of more digits"
         ))),
     }
+}
+
+/// A value of a column that becomes of type `to`.
+pub(super) fn promoted(value: Literal, to: &Type) -> Literal {
+    use PrimitiveLiteral as L;
+    use PrimitiveType as P;
+    Literal::Primitive(match (value, to) {
+        (Literal::Primitive(L::Int(value)), Type::Primitive(P::Long)) => L::Long(i64::from(value)),
+        (Literal::Primitive(L::Float(value)), Type::Primitive(P::Double)) => {
+            L::Double(f64::from(value.0).into())
+        }
+        (Literal::Primitive(value), _) => value,
+        (other, _) => return other,
+    })
 }
