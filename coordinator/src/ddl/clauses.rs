@@ -34,7 +34,7 @@ const READERS: [Reader; 4] = [
 /// A clause as far as it is read.
 enum Clause {
     Ours(Vec<Alteration>),
-    Parsers(AlterTableOperation),
+    Parsers(Box<AlterTableOperation>),
 }
 
 /// Reads the statement; none when it is another one, or has only what the parser knows. What is left
@@ -92,7 +92,7 @@ fn clauses(parser: &mut Parser<'_>) -> Result<Option<Vec<Clause>>> {
             found.push(Clause::Ours(alterations));
         } else {
             match parser.parse_alter_table_operation() {
-                Ok(operation) => found.push(Clause::Parsers(operation)),
+                Ok(operation) => found.push(Clause::Parsers(Box::new(operation))),
                 Err(error) if any_ours => return Err(syntax(error)),
                 Err(_) => return Ok(None),
             }

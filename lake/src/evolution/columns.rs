@@ -226,7 +226,7 @@ impl Draft<'_> {
         let spot = self.changeable(name)?;
         check_promotion(&spot.name, &spot.field.field_type, ty)?;
         self.change(&spot, |field| {
-            field.field_type = Box::new(ty.clone());
+            *field.field_type = ty.clone();
             for default in [&mut field.initial_default, &mut field.write_default] {
                 *default = default.take().map(|value| promoted(value, ty));
             }
