@@ -2,9 +2,9 @@
 """What Inshore writes is what other systems read, and writers of several kinds share one table.
 
 Tables of format versions 1, 2 and 3 are made and filled in SQL, with every type and transform and with values at the
-edges, and again after a change of columns: PyIceberg and DuckDB's Iceberg extension have to read the rows that Inshore
-reads, PyIceberg also through filters that its pruning answers. Then PyIceberg and Inshore append to one table at the same time:
-every acknowledged row has to be there once.
+edges, and again after changes of columns and of partitioning: PyIceberg and DuckDB's Iceberg extension have to read the
+rows that Inshore reads, PyIceberg also through filters that its pruning answers. Then PyIceberg and Inshore append to one
+table at the same time: every acknowledged row has to be there once.
 """
 
 import environment
@@ -12,6 +12,7 @@ import environment
 environment.enter()
 
 import argparse  # noqa: E402
+import datetime  # noqa: E402
 import logging  # noqa: E402
 import pathlib  # noqa: E402
 import subprocess  # noqa: E402
@@ -165,6 +166,75 @@ def check_rewritten(shell: Shell, version: int) -> list[str]:
     return problems
 
 
+def check_evolved(shell: Shell, version: int) -> list[str]:
+    """What is wrong with tables of this format version whose partitioning and fields changed between their rows."""
+    evolved, shrunk = f"evolved{version}", f"shrunk{version}"
+    properties = f"TBLPROPERTIES ('format-version' = {version}, 'commit.manifest.min-count-to-merge' = 3)"
+    shell.must(
+        f"CREATE TABLE written.{evolved} (id bigint, k int, ts timestamp, st STRUCT<a int, gone int>)"
+        f" PARTITIONED BY (day(ts), k) {properties}"
+    )
+    rows: list[tuple] = []
+    before = ("named_struct('a', {0}, 'gone', 0)", lambda number: {"c": None, "b": number})
+    after = ("named_struct('c', 'c{0}', 'b', {0})", lambda number: {"c": f"c{number}", "b": number})
+    for clause, (struct, expected) in (
+        ("", before),
+        ("REPLACE PARTITION FIELD day(ts) WITH month(ts)", before),
+        ("ADD PARTITION FIELD bucket(4, id) AS shard", before),
+        ("RENAME COLUMN st.a TO b, ALTER COLUMN st.b TYPE bigint, ADD COLUMN st.c varchar FIRST, DROP COLUMN st.gone", after),
+        ("ALTER COLUMN k TYPE bigint", after),
+        ("DROP PARTITION FIELD k", after),
+        ("DROP PARTITION FIELD shard, ADD PARTITION FIELD k AS kk", after),
+    ):
+        if clause:
+            shell.must(f"ALTER TABLE written.{evolved} {clause}")
+        numbers = range(len(rows), len(rows) + 4)
+        times = [datetime.datetime(2024, 1 + number % 3, 1 + number % 2, 10) for number in numbers]
+        values = [
+            f"({number}, {number % 3}, TIMESTAMP '{time}', {struct.format(number)})"
+            for number, time in zip(numbers, times, strict=True)
+        ]
+        shell.must(f"INSERT INTO written.{evolved} VALUES {', '.join(values)}, (1000, NULL, NULL, NULL)")
+        rows += [(number, number % 3, time, expected(number)) for number, time in zip(numbers, times, strict=True)]
+        rows.append((1000, None, None, None))
+    expected_rows = {evolved: rows}
+    if version > 1:
+        # A column goes that only older files are partitioned by.
+        shell.must(f"CREATE TABLE written.{shrunk} (id bigint, k int) PARTITIONED BY (k, bucket(3, id)) {properties}")
+        shell.must(f"INSERT INTO written.{shrunk} VALUES (1, 1), (2, 2), (3, NULL)")
+        shell.must(f"ALTER TABLE written.{shrunk} DROP PARTITION FIELD k, DROP COLUMN k, ADD COLUMN note varchar")
+        shell.must(f"INSERT INTO written.{shrunk} VALUES (4, 'four')")
+        expected_rows[shrunk] = [(1, None), (2, None), (3, None), (4, "four")]
+    problems = []
+    for name, wanted in expected_rows.items():
+        wanted = sorted(tuple(map(str, row)) for row in wanted)
+        for reader, read in (
+            ("PyIceberg", lambda: shell.lake.catalog().load_table(("written", name)).scan().to_arrow()),
+            ("DuckDB", lambda: duckdb_rows(shell.lake, name, "*")),
+            ("Inshore", lambda: cluster.run_embedded(shell.binary, shell.lake, f"SELECT * FROM written.{name}")),
+        ):
+            try:
+                found = rows_of(read())
+            except Exception as error:  # a reader that cannot
+                problems.append(f"{name}: {reader} fails: {error!r}")
+                continue
+            if found != wanted:
+                problems.append(f"{name}: {reader} reads {len(found)} rows that are not the {len(wanted)} wanted ones")
+    table = shell.lake.catalog().load_table(("written", evolved))
+    for row_filter, holds in (
+        ("k == 1", lambda row: row[1] == 1),
+        ("ts < '2024-02-01T00:00:00'", lambda row: row[2] is not None and row[2].month == 1),
+        ("ts is null", lambda row: row[2] is None),
+        ("id == 6", lambda row: row[0] == 6),
+        ("k is null and id == 1000", lambda row: row[1] is None),
+    ):
+        left, count = table.scan(row_filter=row_filter).to_arrow().num_rows, sum(map(holds, rows))
+        if left != count:
+            problems.append(f"{evolved}: PyIceberg finds {left} rows instead of {count} where {row_filter}")
+    print(f"evolved, v{version}: {'ok' if not problems else 'WRONG'}", flush=True)
+    return problems
+
+
 def duckdb_rows(lake: lakes.Lake, name: str, sums: str) -> pa.Table:
     con = duckdb_peer.connect(threads=2)
     duckdb_peer.load_iceberg(con)
@@ -240,6 +310,7 @@ def main() -> int:
         shell.must("CREATE SCHEMA written")
         problems = [problem for version in PARTITIONED_BY for problem in check_version(shell, version)]
         problems += [problem for version in PARTITIONED_BY for problem in check_rewritten(shell, version)]
+        problems += [problem for version in PARTITIONED_BY for problem in check_evolved(shell, version)]
         problems += check_writers(shell, arguments.commits)
     for problem in problems:
         print(problem)

@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 
 use crate::ddl::view::{self, NewView};
-use crate::ddl::{self, Definition, NewTableAs, order, partitions};
+use crate::ddl::{self, Definition, NewTableAs, clauses, partitions};
 use crate::truncate;
 use crate::versions::{self, Clause};
 use crate::{Error, Result, copy};
@@ -84,7 +84,6 @@ pub struct Parsed {
 /// Parses exactly one statement.
 pub fn parse(sql: &str) -> Result<Parsed> {
     let dialect = GenericDialect {};
-    let syntax = |error: ParserError| Error::Sql(describe(&error.into()));
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()
         .map_err(|error| syntax(error.into()))?;
@@ -98,15 +97,13 @@ pub fn parse(sql: &str) -> Result<Parsed> {
             definition: ddl::Clauses::default(),
         });
     }
-    if let Some((statement, order)) =
-        order::parse(&tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?
-    {
+    if let Some((statement, alterations)) = clauses::parse(&tokens, &dialect, RECURSION_LIMIT)? {
         return Ok(Parsed {
             statement,
             clauses,
             definition: ddl::Clauses {
                 partitions,
-                order: Some(order),
+                alterations: Some(alterations),
             },
         });
     }
@@ -123,7 +120,7 @@ pub fn parse(sql: &str) -> Result<Parsed> {
             clauses,
             definition: ddl::Clauses {
                 partitions,
-                order: None,
+                alterations: None,
             },
         }),
         (None, _) => Err(Error::Sql("the statement is empty".to_owned())),
@@ -131,6 +128,11 @@ pub fn parse(sql: &str) -> Result<Parsed> {
             "more than one statement; send them one by one".to_owned(),
         )),
     }
+}
+
+/// An error of the parser in ours.
+pub fn syntax(error: ParserError) -> Error {
+    Error::Sql(describe(&error.into()))
 }
 
 /// Sorts a statement by what has to be done with it. `names` are its folded table names.

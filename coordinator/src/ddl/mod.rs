@@ -2,13 +2,17 @@
 //!
 //! ```text
 //! tokens -> PARTITIONED BY taken out (partitions) -> parser -> Definition (here, table, types)
-//!        -> catalog (run)
+//!        -> catalog (run)          ALTER TABLE: clauses -^
 //! ```
 
 mod alter;
 mod arrow_types;
-pub mod order;
+pub mod clauses;
+mod columns;
+mod order;
+mod partition_fields;
 pub mod partitions;
+mod properties;
 mod run;
 mod table;
 mod types;
@@ -70,8 +74,8 @@ pub enum Definition {
 pub struct Clauses {
     /// The fields of `PARTITIONED BY`: see [`partitions`].
     pub partitions: Option<Vec<Expr>>,
-    /// The `WRITE ...` of an `ALTER TABLE` that has nothing else: see [`order`].
-    pub order: Option<order::WriteOrder>,
+    /// What an `ALTER TABLE` whose operations are empty changes: see [`clauses`].
+    pub alterations: Option<Vec<Alteration>>,
 }
 
 /// The definition in a statement, or the statement again if it is none.
@@ -136,7 +140,7 @@ pub fn of(
             operations => {
                 let changes = operations.iter().map(alter::alterations);
                 let mut changes: Vec<_> = changes.collect::<Result<_>>()?;
-                changes.extend(clauses.order.as_ref().map(order::alterations).transpose()?);
+                changes.extend(clauses.alterations.clone());
                 Definition::AlterTable {
                     name: folded(&alter.name)?,
                     if_exists: alter.if_exists,

@@ -241,7 +241,8 @@ pub fn text_properties(options: &[SqlOption]) -> Result<HashMap<String, String>>
     Ok(found)
 }
 
-fn text(value: &Expr) -> Option<String> {
+/// A literal as the text of a property.
+pub fn text(value: &Expr) -> Option<String> {
     let Expr::Value(value) = value else {
         return None;
     };

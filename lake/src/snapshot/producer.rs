@@ -32,6 +32,8 @@ pub(super) struct Producer {
     table_uuid: Uuid,
     /// The top-level columns that the files have, by field id.
     columns: HashSet<i32>,
+    /// The fields that may be NULL in the files, at any depth.
+    optional: HashSet<i32>,
     spec_id: i32,
     files: Vec<DataFile>,
     snapshot_id: i64,
@@ -59,6 +61,7 @@ impl Producer {
             name: name.to_owned(),
             table_uuid: table.metadata().uuid(),
             columns: columns(table.metadata()).map(|field| field.id).collect(),
+            optional: fields(table.metadata(), false).collect(),
             spec_id: table.metadata().default_partition_spec_id(),
             files,
             snapshot_id,
@@ -81,7 +84,8 @@ impl Producer {
         let is_there = |field: &&NestedFieldRef| self.columns.contains(&field.id);
         let known = columns(metadata).any(|field| is_there(&field));
         let missing = columns(metadata).any(|field| field.required && !is_there(&field));
-        let fits = self.files.is_empty() || (known && !missing);
+        let stricter = fields(metadata, true).any(|id| self.optional.contains(&id));
+        let fits = self.files.is_empty() || (known && !missing && !stricter);
         match metadata.uuid() == self.table_uuid && fits {
             true => Ok(()),
             false => Err(Error::Conflict(format!(
@@ -284,6 +288,16 @@ impl Producer {
 
 fn columns(metadata: &TableMetadata) -> impl Iterator<Item = &NestedFieldRef> {
     metadata.current_schema().as_struct().fields().iter()
+}
+
+/// The ids of all fields, at any depth, that have to have a value, or of those that need not.
+fn fields(metadata: &TableMetadata, required: bool) -> impl Iterator<Item = i32> {
+    let schema = metadata.current_schema();
+    let ids = schema.field_id_to_name_map().keys();
+    let fields = ids.filter_map(|id| schema.field_by_id(*id));
+    fields
+        .filter(move |field| field.required == required)
+        .map(|field| field.id)
 }
 
 fn next_sequence_number(metadata: &TableMetadata) -> i64 {

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use iceberg::spec::Transform;
 use inshore_lake::catalog::Catalogs;
 use inshore_lake::config::CatalogKind;
-use inshore_lake::evolution::{Alteration, Alterations};
+use inshore_lake::evolution::{Alteration, Alterations, FieldPath, PartitionChoice, PartitionKey};
 use inshore_lake::write::Append;
 use inshore_lake::{Error, TableName};
 use serde_json::json;
@@ -58,6 +60,7 @@ async fn a_commit_asserts_what_it_depends_on() {
     let t = table(&catalogs).await;
     append(&catalogs, &t, 3).await.unwrap();
     let add = Alterations(vec![Alteration::AddColumn {
+        parent: FieldPath::default(),
         field: iceberg::spec::NestedField::optional(
             9,
             "note",
@@ -99,6 +102,100 @@ async fn a_commit_asserts_what_it_depends_on() {
         commits[1]["identifier"],
         json!({"namespace": ["made"], "name": "t"})
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partitioning_changes_as_long_as_it_is_the_same() {
+    let (_dir, _server, shared, catalogs) = begin().await;
+    let t = table(&catalogs).await;
+    let key = PartitionKey {
+        column: "id".to_owned(),
+        transform: Transform::Bucket(4),
+    };
+    let add = Alterations(vec![Alteration::AddPartitionField {
+        key: key.clone(),
+        name: None,
+    }]);
+    let drop = Alterations(vec![Alteration::DropPartitionField(PartitionChoice::Key(
+        key,
+    ))]);
+    append(&catalogs, &t, 3).await.unwrap();
+    for (change, updates, requirements) in [
+        (
+            &add,
+            json!([
+                {"action": "add-spec", "spec": {"spec-id": 1, "fields": [{"source-id": 1,
+                 "field-id": 1000, "name": "id_bucket_4", "transform": "bucket[4]"}]}},
+                {"action": "set-default-spec", "spec-id": -1},
+            ]),
+            json!([
+                {"type": "assert-last-assigned-partition-id", "last-assigned-partition-id": 999},
+                {"type": "assert-default-spec-id", "default-spec-id": 0},
+            ]),
+        ),
+        // A spec that was there is only made the default one again.
+        (
+            &drop,
+            json!([{"action": "set-default-spec", "spec-id": 0}]),
+            json!([{"type": "assert-default-spec-id", "default-spec-id": 1}]),
+        ),
+        (
+            &add,
+            json!([{"action": "set-default-spec", "spec-id": 1}]),
+            json!([{"type": "assert-default-spec-id", "default-spec-id": 0}]),
+        ),
+    ] {
+        shared.lock().unwrap().commits.clear();
+        catalogs.change_table(&t, change).await.unwrap().unwrap();
+        let commit = shared.lock().unwrap().commits[0].clone();
+        assert_eq!(commit["updates"], updates);
+        let asserted = &commit["requirements"].as_array().unwrap()[1..];
+        assert_eq!(&json!(asserted), &requirements);
+    }
+    append(&catalogs, &t, 5).await.unwrap();
+    assert_eq!(counted(&catalogs, &t).await, 8);
+    // Another writer was quicker, and an answer was lost: once more, and not once more.
+    for (fault, change) in [(Fault::Conflict, &drop), (Fault::DropAfter, &add)] {
+        shared.lock().unwrap().faults.push_back(fault);
+        catalogs.change_table(&t, change).await.unwrap().unwrap();
+    }
+    let table = catalogs.load(&t).await.unwrap().unwrap();
+    assert_eq!(table.metadata().default_partition_spec_id(), 1);
+    assert_eq!(table.metadata().partition_specs_iter().count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn null_is_forbidden_only_while_there_are_no_rows() {
+    let (_dir, _server, shared, catalogs) = begin().await;
+    let t = table(&catalogs).await;
+    let name = FieldPath::from("note".to_owned());
+    let add = Alteration::AddColumn {
+        parent: FieldPath::default(),
+        field: iceberg::spec::NestedField::optional(
+            9,
+            "note",
+            iceberg::spec::Type::Primitive(iceberg::spec::PrimitiveType::String),
+        ),
+        if_not_exists: false,
+        place: None,
+    };
+    let before = catalogs.change_table(&t, &Alterations(vec![add])).await;
+    let before = before.unwrap().unwrap();
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let notes: ArrayRef = Arc::new(StringArray::from(vec![Some("x"), None]));
+    let batch = RecordBatch::try_from_iter([("id", ids), ("note", notes)]).unwrap();
+    let files = written(&before, catalogs.stores(), &batch).await;
+    let strict = Alterations(vec![Alteration::SetNotNull { name }]);
+    shared.lock().unwrap().commits.clear();
+    catalogs.change_table(&t, &strict).await.unwrap().unwrap();
+    let commit = shared.lock().unwrap().commits[0].clone();
+    let asserted = commit["requirements"].as_array().unwrap().iter();
+    let of_ref = json!({"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": null});
+    assert!(asserted.clone().any(|requirement| *requirement == of_ref));
+    // Rows that were written before may be NULL.
+    let late = Append::new("t", &before, files);
+    let late = catalogs.change_table(&t, &late).await;
+    assert!(matches!(late, Err(Error::Conflict(_))), "{late:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
