@@ -8,12 +8,13 @@ use async_trait::async_trait;
 use iceberg::TableUpdate;
 use iceberg::spec::{
     FormatVersion, ListType, MapType, NestedField, NestedFieldRef, NullOrder, PrimitiveType,
-    Schema, SortDirection, SortField, SortOrder, StructType, TableMetadata, Transform, Type,
+    Schema, SortDirection, SortOrder, StructType, TableMetadata, Transform, Type,
 };
 use iceberg::table::Table;
 use serde_json::{Value, json};
 
 use crate::catalog::Change;
+use crate::sort_order::sort_order;
 use crate::{Error, Result};
 
 /// The name mapping, which has to know new names (specification, "Column Projection").
@@ -345,33 +346,7 @@ impl<'a> Draft<'a> {
     }
 
     fn set_order(&mut self, keys: &[SortKey]) -> Result<()> {
-        let schema = self.metadata.current_schema();
-        let fields = keys.iter().map(|key| {
-            let SortKey {
-                column, transform, ..
-            } = key;
-            let source = schema
-                .field_by_name(column)
-                .ok_or_else(|| Error::NotFound(format!("there is no column {column}")))?;
-            let ty = &source.field_type;
-            let fits = ty.is_primitive() && transform.result_type(ty).is_ok();
-            match fits && crate::write::path_of(schema, source.id).is_some() {
-                true => Ok(SortField {
-                    source_id: source.id,
-                    transform: *transform,
-                    direction: key.direction,
-                    null_order: key.nulls,
-                }),
-                false => Err(Error::Conflict(format!(
-                    "rows cannot be sorted by {transform} of column {column}, which is {ty}"
-                ))),
-            }
-        });
-        let fields = fields.collect::<Result<_>>()?;
-        self.order = Some(SortOrder {
-            order_id: 0,
-            fields,
-        });
+        self.order = Some(sort_order(self.metadata.current_schema(), keys)?);
         Ok(())
     }
 
