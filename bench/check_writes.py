@@ -3,8 +3,9 @@
 
 Tables of format versions 1, 2 and 3 are made and filled in SQL, with every type and transform and with values at the
 edges, and again after changes of columns and of partitioning: PyIceberg and DuckDB's Iceberg extension have to read the
-rows that Inshore reads, PyIceberg also through filters that its pruning answers. Then PyIceberg and Inshore append to one
-table at the same time: every acknowledged row has to be there once.
+rows that Inshore reads, PyIceberg also through filters that its pruning answers. Branches and tags are made and written
+by Inshore and PyIceberg, and read by both. Then PyIceberg and Inshore append to one table at the same time: every
+acknowledged row has to be there once.
 """
 
 import environment
@@ -235,6 +236,46 @@ def check_evolved(shell: Shell, version: int) -> list[str]:
     return problems
 
 
+def check_branches(shell: Shell, version: int) -> list[str]:
+    """What is wrong with branches and tags of a table of this format version, which PyIceberg writes to as well."""
+    table = f"written.branched{version}"
+    for sql in (
+        f"CREATE TABLE {table} (id bigint) TBLPROPERTIES ('format-version' = {version})",
+        f"ALTER TABLE {table} CREATE BRANCH early",
+        f"INSERT INTO {table}.branch_early VALUES (100)",
+        f"INSERT INTO {table} VALUES (1), (2)",
+        f"ALTER TABLE {table} CREATE TAG first RETAIN 7 DAYS",
+        f"ALTER TABLE {table} CREATE BRANCH audit WITH SNAPSHOT RETENTION 3 SNAPSHOTS 2 HOURS",
+        f"INSERT INTO {table}.branch_audit VALUES (3)",
+        f"INSERT INTO {table} VALUES (4)",
+    ):
+        shell.must(sql)
+    loaded = shell.lake.catalog().load_table(table)
+    loaded.append(pa.table({"id": pa.array([5], pa.int64())}), branch="audit")
+    shell.must(f"INSERT INTO {table}.branch_audit VALUES (6)")
+    loaded.refresh()
+    kept = {
+        name: (str(ref.snapshot_ref_type), ref.max_ref_age_ms, ref.min_snapshots_to_keep, ref.max_snapshot_age_ms)
+        for name, ref in loaded.refs().items()
+    }
+    problems = []
+    wanted = {
+        "main": ("branch", None, None, None),
+        "early": ("branch", None, None, None),
+        "first": ("tag", 604_800_000, None, None),
+        "audit": ("branch", None, 3, 7_200_000),
+    }
+    if {name: (kind.rpartition(".")[2].lower(), *ages) for name, (kind, *ages) in kept.items()} != wanted:
+        problems.append(f"{table}: PyIceberg has the refs {kept}")
+    for ref, ids in (("main", [1, 2, 4]), ("early", [100]), ("first", [1, 2]), ("audit", [1, 2, 3, 5, 6])):
+        theirs = sorted(loaded.scan().use_ref(ref).to_arrow()["id"].to_pylist())
+        ours = cluster.run_embedded(shell.binary, shell.lake, f"SELECT id FROM {table} FOR VERSION AS OF '{ref}'")
+        if theirs != ids or sorted(ours["id"].to_pylist()) != ids:
+            problems.append(f"{table}, {ref}: PyIceberg reads {theirs}, Inshore {ours['id'].to_pylist()}, not {ids}")
+    print(f"branches and tags, v{version}: {'ok' if not problems else 'WRONG'}", flush=True)
+    return problems
+
+
 def duckdb_rows(lake: lakes.Lake, name: str, sums: str) -> pa.Table:
     con = duckdb_peer.connect(threads=2)
     duckdb_peer.load_iceberg(con)
@@ -311,6 +352,7 @@ def main() -> int:
         problems = [problem for version in PARTITIONED_BY for problem in check_version(shell, version)]
         problems += [problem for version in PARTITIONED_BY for problem in check_rewritten(shell, version)]
         problems += [problem for version in PARTITIONED_BY for problem in check_evolved(shell, version)]
+        problems += [problem for version in (2, 3) for problem in check_branches(shell, version)]
         problems += check_writers(shell, arguments.commits)
     for problem in problems:
         print(problem)

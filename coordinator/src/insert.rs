@@ -28,6 +28,7 @@ use iceberg::table::Table;
 use inshore_lake::TableName;
 use inshore_lake::catalog::{Catalogs, Change, Replacement, ReplacementWithRows};
 use inshore_lake::table::IcebergTable;
+use inshore_lake::version::TableVersion;
 use inshore_lake::write::{
     Append, Overwrite, Ranges, SampleProvider, StatementFiles, WriteProvider, WriteTarget,
     data_files, row_bytes,
@@ -38,8 +39,8 @@ use crate::{Error, Result};
 
 /// Where rows go.
 enum Target {
-    /// A table that is there.
-    Table(Table),
+    /// A table that is there, and a branch of it if not `main`.
+    Table(Table, Option<String>),
     /// A table that is made with them.
     New {
         creation: Box<TableCreation>,
@@ -51,8 +52,8 @@ enum Target {
 
 /// How files become part of a table.
 enum Commit {
-    Add,
-    Overwrite,
+    Add(Option<String>),
+    Overwrite(Option<String>),
     Create,
     Replace(Box<Replacement>),
 }
@@ -118,9 +119,19 @@ impl Insert {
                 dml.table_name
             )));
         };
+        let branch = match target.version() {
+            None => None,
+            Some(TableVersion::Branch(branch)) => Some(branch.clone()),
+            Some(_) => {
+                return Err(Error::Unsupported(format!(
+                    "{} is no branch; rows can be added to a branch of a table only",
+                    dml.table_name
+                )));
+            }
+        };
         Ok(Self {
             name: target.name().clone(),
-            target: Target::Table(target.table().clone()),
+            target: Target::Table(target.table().clone(), branch),
             overwrite,
             input: with_nullable_values(Arc::unwrap_or_clone(dml.input))?,
         })
@@ -161,8 +172,8 @@ impl Insert {
     /// As [`Catalogs::stage_table`] and [`WriteTarget::new`].
     pub async fn prepare(self, catalogs: &Catalogs) -> Result<Option<Prepared>> {
         let (table, commit) = match self.target {
-            Target::Table(table) if self.overwrite => (table, Commit::Overwrite),
-            Target::Table(table) => (table, Commit::Add),
+            Target::Table(table, branch) if self.overwrite => (table, Commit::Overwrite(branch)),
+            Target::Table(table, branch) => (table, Commit::Add(branch)),
             Target::Replaced(replacement) => match catalogs.load(&self.name).await? {
                 Some(table) => (replacement.staged(&table)?, Commit::Replace(replacement)),
                 None => {
@@ -362,13 +373,23 @@ impl Prepared {
                 let staged = &self.table;
                 catalogs.create_staged(&self.name, staged, &append).await
             }
-            Commit::Add => {
-                let append = Append::new(&full_name, &self.table, files);
+            Commit::Add(branch) => {
+                let mut append = Append::new(&full_name, &self.table, files);
+                if let Some(branch) = branch {
+                    append = append.to_branch(&branch);
+                }
                 catalogs.change_table(&self.name, &append).await
             }
-            Commit::Overwrite => {
+            Commit::Overwrite(branch) => {
                 let change = Overwrite::new(&full_name, &self.table, files);
-                catalogs.change_table(&self.name, &change).await
+                let change = match &branch {
+                    Some(branch) => change.to_branch(&self.table, branch),
+                    None => Ok(change),
+                };
+                match change {
+                    Ok(change) => catalogs.change_table(&self.name, &change).await,
+                    Err(error) => Err(error),
+                }
             }
             Commit::Replace(replacement) => {
                 let rows: Box<dyn Change> = Box::new(Append::new(&full_name, &self.table, files));

@@ -12,7 +12,9 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 
 use crate::ddl::view::{self, NewView};
-use crate::ddl::{self, Definition, NewTableAs, clauses, partitions};
+use crate::ddl::{
+    self, Definition, NewTableAs, clauses, namespaces, nested, partitions, refs, sorted,
+};
 use crate::truncate;
 use crate::versions::{self, Clause};
 use crate::{Error, Result, copy};
@@ -90,11 +92,27 @@ pub fn parse(sql: &str) -> Result<Parsed> {
     let (tokens, clauses) = versions::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
     let (tokens, partitions) =
         partitions::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
+    let (tokens, sorted) = sorted::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
+    let tokens = nested::take(tokens, &dialect, RECURSION_LIMIT)?;
+    let (tokens, namespace) =
+        namespaces::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
     if let Some(statement) = copy::parse(&tokens, &dialect, RECURSION_LIMIT).map_err(syntax)? {
         return Ok(Parsed {
             statement,
             clauses,
             definition: ddl::Clauses::default(),
+        });
+    }
+    if let Some((statement, change)) =
+        refs::parse(&tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?
+    {
+        return Ok(Parsed {
+            statement,
+            clauses,
+            definition: ddl::Clauses {
+                change_ref: Some(change),
+                ..ddl::Clauses::default()
+            },
         });
     }
     if let Some((statement, alterations)) = clauses::parse(&tokens, &dialect, RECURSION_LIMIT)? {
@@ -104,6 +122,7 @@ pub fn parse(sql: &str) -> Result<Parsed> {
             definition: ddl::Clauses {
                 partitions,
                 alterations: Some(alterations),
+                ..ddl::Clauses::default()
             },
         });
     }
@@ -120,7 +139,9 @@ pub fn parse(sql: &str) -> Result<Parsed> {
             clauses,
             definition: ddl::Clauses {
                 partitions,
-                alterations: None,
+                sorted,
+                namespace,
+                ..ddl::Clauses::default()
             },
         }),
         (None, _) => Err(Error::Sql("the statement is empty".to_owned())),
@@ -159,7 +180,7 @@ pub fn classify(
     };
     let sql = match *sql {
         SqlStatement::CreateTable(create) if create.query.is_some() => {
-            return match NewTableAs::of(create, clauses.partitions.clone())? {
+            return match NewTableAs::of(create, clauses)? {
                 Some(table) => Ok(Kind::CreateTableAs(Box::new(table))),
                 None => Err(Error::Sql("the table has no query".to_owned())),
             };

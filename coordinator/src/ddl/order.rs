@@ -11,6 +11,12 @@ use super::partitions::transformed;
 use crate::statement::syntax;
 use crate::{Error, Result};
 
+/// Property that says how rows are dealt out to writers.
+pub(super) const DISTRIBUTION_MODE: &str = "write.distribution-mode";
+
+/// The mode that a sort order over all writers asks for.
+pub(super) const BY_RANGE: &str = "range";
+
 /// How the rows of a table are to be written.
 #[derive(Debug)]
 struct WriteOrder {
@@ -63,21 +69,34 @@ fn order(parser: &mut Parser<'_>) -> Result<WriteOrder, ParserError> {
         distribution: match (by_partition, locally) {
             (true, _) => "hash",
             (false, true) => "none",
-            (false, false) => "range",
+            (false, false) => BY_RANGE,
         },
     })
 }
 
 fn alterations(order: &WriteOrder) -> Result<Vec<Alteration>> {
-    let keys = order.fields.iter().map(|field| {
-        let (column, transform) = transformed("WRITE ORDERED BY", &field.expr)?;
+    let keys = keys("WRITE ORDERED BY", &order.fields)?;
+    let mode = (DISTRIBUTION_MODE.to_owned(), order.distribution.to_owned());
+    Ok(vec![
+        Alteration::SetSortOrder(keys),
+        Alteration::SetProperties([mode].into_iter().collect()),
+    ])
+}
+
+/// The keys that the fields of a `clause` describe.
+///
+/// # Errors
+/// [`Error::Sql`] for a key that is no transform of a column.
+pub(super) fn keys(clause: &str, fields: &[OrderByExpr]) -> Result<Vec<SortKey>> {
+    let keys = fields.iter().map(|field| {
+        let (column, transform) = transformed(clause, &field.expr)?;
         if field.with_fill.is_some() {
             return Err(Error::Sql(
                 "WITH FILL is no part of a sort order".to_owned(),
             ));
         }
         let descending = field.options.asc == Some(false);
-        // As Spark has it: NULL is the smallest value.
+        // As Spark and Trino have it: NULL is the smallest value.
         let nulls_first = field.options.nulls_first.unwrap_or(!descending);
         Ok(SortKey {
             column,
@@ -92,11 +111,5 @@ fn alterations(order: &WriteOrder) -> Result<Vec<Alteration>> {
             },
         })
     });
-    let keys = keys.collect::<Result<Vec<_>>>()?;
-    let mode = ("write.distribution-mode", order.distribution);
-    let mode = [(mode.0.to_owned(), mode.1.to_owned())];
-    Ok(vec![
-        Alteration::SetSortOrder(keys),
-        Alteration::SetProperties(mode.into_iter().collect()),
-    ])
+    keys.collect()
 }

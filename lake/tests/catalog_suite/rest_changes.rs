@@ -7,6 +7,7 @@ use iceberg::spec::Transform;
 use inshore_lake::catalog::Catalogs;
 use inshore_lake::config::CatalogKind;
 use inshore_lake::evolution::{Alteration, Alterations, FieldPath, PartitionChoice, PartitionKey};
+use inshore_lake::snapshot::{ChangeRef, Mode, RefAction, RefChange, RefKind, Retention};
 use inshore_lake::write::Append;
 use inshore_lake::{Error, TableName};
 use serde_json::json;
@@ -101,6 +102,90 @@ async fn a_commit_asserts_what_it_depends_on() {
     assert_eq!(
         commits[1]["identifier"],
         json!({"namespace": ["made"], "name": "t"})
+    );
+}
+
+fn branch(mode: Mode, min_snapshots: Option<i32>) -> ChangeRef {
+    let retention = Retention {
+        min_snapshots,
+        ..Retention::default()
+    };
+    let change = RefChange {
+        kind: RefKind::Branch,
+        name: "audit".to_owned(),
+        action: RefAction::Put {
+            mode,
+            snapshot: None,
+            retention,
+        },
+    };
+    ChangeRef::new("lake.made.t", change)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_is_what_it_was_when_it_is_changed() {
+    let (_dir, _server, shared, catalogs) = begin().await;
+    let t = table(&catalogs).await;
+    append(&catalogs, &t, 3).await.unwrap();
+    let loaded = catalogs.load(&t).await.unwrap().unwrap();
+    let first = loaded.metadata().current_snapshot_id().unwrap();
+    // Lost answers and conflicts that were none are seen in the table's refs.
+    for (number, (mode, fault)) in [
+        (Mode::Create, Some(Fault::DropAfter)),
+        (Mode::CreateOrReplace, Some(Fault::ConflictAfter)),
+        (Mode::Replace, Some(Fault::Conflict)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        shared.lock().unwrap().faults.extend(fault);
+        let keep = i32::try_from(number).unwrap() + 1;
+        let change = branch(mode, Some(keep));
+        catalogs.change_table(&t, &change).await.unwrap().unwrap();
+    }
+    let files = written(&loaded, catalogs.stores(), &rows(2)).await;
+    let to_branch = Append::new("t", &loaded, files).to_branch("audit");
+    catalogs
+        .change_table(&t, &to_branch)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(counted(&catalogs, &t).await, 3);
+    let drop = RefChange {
+        kind: RefKind::Branch,
+        name: "audit".to_owned(),
+        action: RefAction::Drop { if_exists: false },
+    };
+    let drop = ChangeRef::new("lake.made.t", drop);
+    let second = catalogs.load(&t).await.unwrap().unwrap();
+    let second = second.metadata().snapshot_for_ref("audit").unwrap();
+    let second = second.snapshot_id();
+    let table = catalogs.change_table(&t, &drop).await.unwrap().unwrap();
+    assert!(table.metadata().snapshot_for_ref("audit").is_none());
+    let again = catalogs.change_table(&t, &to_branch).await.unwrap_err();
+    assert!(
+        again
+            .to_string()
+            .contains("branch audit of table t was dropped"),
+        "{again}"
+    );
+    let commits = shared.lock().unwrap().commits.clone();
+    let asserted: Vec<_> = commits[1..]
+        .iter()
+        .map(|commit| {
+            let requirement = &commit["requirements"][1];
+            assert_eq!(requirement["type"], "assert-ref-snapshot-id");
+            assert_eq!(requirement["ref"], "audit");
+            requirement["snapshot-id"].as_i64()
+        })
+        .collect();
+    // The replacement was sent twice.
+    let (first, second) = (Some(first), Some(second));
+    assert_eq!(asserted, [None, first, first, first, first, second]);
+    assert_eq!(
+        commits[4]["updates"][0],
+        json!({"action": "set-snapshot-ref", "ref-name": "audit", "type": "branch",
+               "snapshot-id": first, "min-snapshots-to-keep": 3})
     );
 }
 
