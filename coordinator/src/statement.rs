@@ -67,6 +67,8 @@ pub enum Kind {
         names: Vec<Vec<String>>,
         /// `IF EXISTS`.
         if_exists: bool,
+        /// Whether their files are deleted.
+        purge: bool,
     },
 }
 
@@ -173,19 +175,25 @@ pub fn classify(
         SqlStatement::Use(target) => Kind::Use(use_target(target)?),
         SqlStatement::Drop {
             object_type: ObjectType::Table,
-            purge: true,
-            ..
-        } => return unsupported("DROP TABLE ... PURGE"),
-        SqlStatement::Drop {
-            object_type: ObjectType::Table,
             if_exists,
             ..
+            purge,
         } => Kind::DropTables {
             names: names.to_vec(),
             if_exists,
         },
+            purge,
         SqlStatement::CreateView(create) => Kind::CreateView(Box::new(NewView::of(&create)?)),
         SqlStatement::Drop {
+        SqlStatement::Drop {
+            object_type: ObjectType::View | ObjectType::Schema,
+            purge: true,
+            ..
+        } => {
+            return Err(Error::Unsupported(
+                "PURGE belongs to DROP TABLE: a view or a schema has no files".to_owned(),
+            ));
+        }
             object_type: ObjectType::View,
             if_exists,
             ..

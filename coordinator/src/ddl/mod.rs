@@ -21,7 +21,7 @@ use datafusion::sql::sqlparser::ast::{
 use inshore_lake::evolution::Alteration;
 
 pub use self::arrow_types::schema_of;
-pub use self::run::{drop_table, run, schema_name, table_name};
+pub use self::run::{drop_table, purge_table, run, schema_name, table_name};
 pub use self::table::{NewTable, NewTableAs};
 use crate::scope::normalized;
 use crate::{Error, Result};
@@ -116,6 +116,7 @@ pub fn of(
             ..
         } => Definition::DropSchemas {
             names: names.iter().map(folded).collect::<Result<_>>()?,
+            purge: false,
             if_exists,
         },
         SqlStatement::CreateTable(create) => {

@@ -289,8 +289,15 @@ impl Session {
                 self.create_external_table(&create, &mentions).await?;
                 Ok(done())
             }
-            Kind::DropTables { names, if_exists } => {
-                self.drop_tables(&names, if_exists).await?;
+            Kind::DropTables {
+                names,
+                if_exists,
+                purge,
+            } => {
+                match purge {
+                    true => self.purge_tables(&names, if_exists).await?,
+                    false => self.drop_tables(&names, if_exists).await?,
+                }
                 Ok(done())
             }
             Kind::Define(definition) => {
