@@ -32,10 +32,7 @@ impl Overwrite {
         let spec = metadata.default_partition_spec();
         let removal = match spec.is_unpartitioned() {
             true => Removal::All,
-            false => Removal::Partitions {
-                spec_id: spec.spec_id(),
-                partitions: files.iter().map(|f| f.partition().clone()).collect(),
-            },
+            false => Removal::partitions_of(spec.spec_id(), &files),
         };
         Self {
             producer: Producer::new(name, table, files),

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use iceberg::spec::{DataContentType, ManifestEntry, ManifestFile, Struct};
+use iceberg::spec::{
+    DataContentType, DataFile, Literal, ManifestEntry, ManifestFile, PrimitiveLiteral, Struct,
+};
 
 use crate::{Error, Result};
 
@@ -16,11 +18,20 @@ pub(super) enum Removal {
     /// The data files of these partitions, with the position deletes that hold for nothing else.
     Partitions {
         spec_id: i32,
+        /// See [`widened`].
         partitions: HashSet<Struct>,
     },
 }
 
 impl Removal {
+    /// The choice of the partitions that files of a spec lie in.
+    pub fn partitions_of(spec_id: i32, files: &[DataFile]) -> Self {
+        Self::Partitions {
+            spec_id,
+            partitions: files.iter().map(|file| widened(file.partition())).collect(),
+        }
+    }
+
     /// Whether a manifest of this partition spec may have files to be removed.
     pub fn may_touch(&self, manifest: &ManifestFile) -> bool {
         match self {
@@ -49,7 +60,7 @@ impl Removal {
                 spec_id: own,
                 partitions,
             } => match spec_id == *own {
-                true => partitions.contains(entry.data_file().partition()),
+                true => partitions.contains(&widened(entry.data_file().partition())),
                 // Equality deletes of an unpartitioned spec hold for every partition.
                 false => entry.content_type() == DataContentType::EqualityDeletes,
             },
@@ -80,4 +91,17 @@ impl Removal {
             false => Ok(()),
         }
     }
+}
+
+/// The values of a partition in the widest types of their kinds: manifests from before a column of the
+/// partitioning got a wider type have the narrow ones (specification, "Schema Evolution").
+fn widened(partition: &Struct) -> Struct {
+    let values = partition.iter().map(|value| match value? {
+        Literal::Primitive(PrimitiveLiteral::Int(value)) => Some(Literal::long(i64::from(*value))),
+        Literal::Primitive(PrimitiveLiteral::Float(value)) => {
+            Some(Literal::double(f64::from(value.0)))
+        }
+        other => Some(other.clone()),
+    });
+    Struct::from_iter(values)
 }
