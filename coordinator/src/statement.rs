@@ -109,6 +109,7 @@ pub fn parse(sql: &str) -> Result<Parsed> {
             definition: ddl::Clauses {
                 partitions,
                 order: Some(order),
+                ..ddl::Clauses::default()
             },
         });
     }
@@ -125,7 +126,7 @@ pub fn parse(sql: &str) -> Result<Parsed> {
             clauses,
             definition: ddl::Clauses {
                 partitions,
-                order: None,
+                ..ddl::Clauses::default()
             },
         }),
         (None, _) => Err(Error::Sql("the statement is empty".to_owned())),
@@ -176,15 +177,14 @@ pub fn classify(
         SqlStatement::Drop {
             object_type: ObjectType::Table,
             if_exists,
-            ..
             purge,
+            ..
         } => Kind::DropTables {
             names: names.to_vec(),
             if_exists,
-        },
             purge,
+        },
         SqlStatement::CreateView(create) => Kind::CreateView(Box::new(NewView::of(&create)?)),
-        SqlStatement::Drop {
         SqlStatement::Drop {
             object_type: ObjectType::View | ObjectType::Schema,
             purge: true,
@@ -194,6 +194,7 @@ pub fn classify(
                 "PURGE belongs to DROP TABLE: a view or a schema has no files".to_owned(),
             ));
         }
+        SqlStatement::Drop {
             object_type: ObjectType::View,
             if_exists,
             ..

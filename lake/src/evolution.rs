@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion::common::ScalarValue;
 use iceberg::TableUpdate;
 use iceberg::spec::{
     FormatVersion, ListType, MapType, NestedField, NestedFieldRef, NullOrder, PrimitiveType,
@@ -14,6 +15,7 @@ use iceberg::table::Table;
 use serde_json::{Value, json};
 
 use crate::catalog::Change;
+use crate::defaults::{self, promoted};
 use crate::{Error, Result};
 
 /// The name mapping, which has to know new names (specification, "Column Projection").
@@ -64,6 +66,13 @@ pub enum Alteration {
     DropNotNull {
         /// Its name.
         name: String,
+    },
+    /// Sets what rows get that are added without a value for a column.
+    SetDefault {
+        /// Its name.
+        name: String,
+        /// A constant; NULL for no default.
+        value: ScalarValue,
     },
     /// Sets or removes a column's comment.
     Comment {
@@ -168,7 +177,12 @@ impl<'a> Draft<'a> {
                 if unchanged {
                     return Ok(());
                 }
-                self.change(at, |field| *field.field_type = ty.clone());
+                self.change(at, |field| {
+                    *field.field_type = ty.clone();
+                    for default in [&mut field.initial_default, &mut field.write_default] {
+                        *default = default.take().map(|value| promoted(value, ty));
+                    }
+                });
             }
             Alteration::DropNotNull { name } => {
                 let at = self.place_of(name)?;
@@ -180,6 +194,11 @@ impl<'a> Draft<'a> {
                     )));
                 }
                 self.change(at, |field| field.required = false);
+            }
+            Alteration::SetDefault { name, value } => {
+                let at = self.place_of(name)?;
+                let default = defaults::literal(name, value, &self.fields[at].field_type)?;
+                self.change(at, |field| field.write_default = default);
             }
             Alteration::Comment { name, text } => {
                 let at = self.place_of(name)?;
@@ -252,10 +271,10 @@ impl<'a> Draft<'a> {
                 ))),
             };
         }
-        if field.required {
+        if field.required && field.initial_default.is_none() {
             return Err(Error::Conflict(format!(
                 "column {} is new, so rows that are there have no value for it: it has to allow \
-                 NULL",
+                 NULL or have a DEFAULT",
                 field.name
             )));
         }
@@ -380,6 +399,10 @@ impl<'a> Draft<'a> {
         if let Some(format_version) = self.version {
             updates.push(TableUpdate::UpgradeFormatVersion { format_version });
         }
+        let version = self.version.unwrap_or(self.metadata.format_version());
+        if self.changed && version < FormatVersion::V3 {
+            check_no_defaults(&self.fields)?;
+        }
         if self.changed {
             let schema = Schema::builder()
                 .with_fields(self.fields)
@@ -426,6 +449,21 @@ pub(crate) fn is_promotion(from: &Type, to: &Type) -> bool {
             }),
         ) => wider >= precision && scale == same,
         _ => false,
+    }
+}
+
+/// # Errors
+/// [`Error::Conflict`] for a column with a default, which format version 3 has only.
+fn check_no_defaults(fields: &[NestedFieldRef]) -> Result<()> {
+    let has_default =
+        |f: &&NestedFieldRef| f.initial_default.is_some() || f.write_default.is_some();
+    match fields.iter().find(has_default) {
+        None => Ok(()),
+        Some(field) => Err(Error::Conflict(format!(
+            "column {} cannot have a default: the table needs format version 3; raise it with \
+             ALTER TABLE ... SET TBLPROPERTIES ('{FORMAT_VERSION}' = '3')",
+            field.name
+        ))),
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::{
     AlterColumnOperation, AlterTableOperation, CommentObject, MySQLColumnPosition, ObjectName,
 };
 use inshore_lake::evolution::{Alteration, Place};
 
+use super::defaults::Defaults;
 use super::table::{field, text_properties};
 use super::types::{Columns, iceberg_type};
 use super::{Definition, folded, unsupported};
@@ -17,7 +19,10 @@ use crate::{Error, Result};
 const COMMENT: &str = "comment";
 
 /// What an operation changes.
-pub fn alterations(operation: &AlterTableOperation) -> Result<Vec<Alteration>> {
+pub fn alterations(
+    operation: &AlterTableOperation,
+    defaults: &Defaults,
+) -> Result<Vec<Alteration>> {
     Ok(match operation {
         AlterTableOperation::AddColumn {
             if_not_exists,
@@ -25,7 +30,7 @@ pub fn alterations(operation: &AlterTableOperation) -> Result<Vec<Alteration>> {
             column_position,
             ..
         } => {
-            let added = field(column_def, &mut Columns::default())?;
+            let added = field(column_def, &mut Columns::default(), defaults)?;
             vec![Alteration::AddColumn {
                 field: added.as_ref().clone(),
                 if_not_exists: *if_not_exists,
@@ -52,7 +57,7 @@ pub fn alterations(operation: &AlterTableOperation) -> Result<Vec<Alteration>> {
             to: normalized(new_column_name),
         }],
         AlterTableOperation::AlterColumn { column_name, op } => {
-            vec![column_alteration(normalized(column_name), op)?]
+            vec![column_alteration(normalized(column_name), op, defaults)?]
         }
         AlterTableOperation::SetTblProperties { table_properties } => {
             vec![Alteration::SetProperties(text_properties(
@@ -63,9 +68,21 @@ pub fn alterations(operation: &AlterTableOperation) -> Result<Vec<Alteration>> {
     })
 }
 
-fn column_alteration(name: String, op: &AlterColumnOperation) -> Result<Alteration> {
+fn column_alteration(
+    name: String,
+    op: &AlterColumnOperation,
+    defaults: &Defaults,
+) -> Result<Alteration> {
     Ok(match op {
         AlterColumnOperation::DropNotNull => Alteration::DropNotNull { name },
+        AlterColumnOperation::SetDefault { value } => Alteration::SetDefault {
+            name,
+            value: defaults.value(value)?.clone(),
+        },
+        AlterColumnOperation::DropDefault => Alteration::SetDefault {
+            name,
+            value: ScalarValue::Null,
+        },
         AlterColumnOperation::SetDataType {
             data_type,
             using: None,

@@ -7,6 +7,7 @@
 
 mod alter;
 mod arrow_types;
+pub mod defaults;
 pub mod order;
 pub mod partitions;
 mod run;
@@ -72,6 +73,8 @@ pub struct Clauses {
     pub partitions: Option<Vec<Expr>>,
     /// The `WRITE ...` of an `ALTER TABLE` that has nothing else: see [`order`].
     pub order: Option<order::WriteOrder>,
+    /// The values of default expressions.
+    pub defaults: defaults::Defaults,
 }
 
 /// The definition in a statement, or the statement again if it is none.
@@ -113,15 +116,17 @@ pub fn of(
             object_type: ObjectType::Schema,
             if_exists,
             names,
+            purge: false,
             ..
         } => Definition::DropSchemas {
             names: names.iter().map(folded).collect::<Result<_>>()?,
-            purge: false,
             if_exists,
         },
-        SqlStatement::CreateTable(create) => {
-            Definition::CreateTable(Box::new(table::new_table(&create, partitions)?))
-        }
+        SqlStatement::CreateTable(create) => Definition::CreateTable(Box::new(table::new_table(
+            &create,
+            partitions,
+            &clauses.defaults,
+        )?)),
         SqlStatement::AlterTable(alter) => match alter.operations.as_slice() {
             _ if alter.on_cluster.is_some() || alter.location.is_some() => {
                 return unsupported("ON CLUSTER or SET LOCATION in ALTER TABLE");
@@ -135,7 +140,8 @@ pub fn of(
                 }
             }
             operations => {
-                let changes = operations.iter().map(alter::alterations);
+                let changes = operations.iter();
+                let changes = changes.map(|change| alter::alterations(change, &clauses.defaults));
                 let mut changes: Vec<_> = changes.collect::<Result<_>>()?;
                 changes.extend(clauses.order.as_ref().map(order::alterations).transpose()?);
                 Definition::AlterTable {

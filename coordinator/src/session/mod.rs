@@ -6,6 +6,7 @@
 //! ```
 
 mod commands;
+mod defaults;
 mod files;
 mod resolve;
 mod views;
@@ -34,6 +35,7 @@ use parking_lot::Mutex;
 
 use crate::copy::{self, Copy};
 use crate::ddl::NewTableAs;
+use crate::ddl::defaults::Defaults;
 use crate::insert::{self, Insert};
 use crate::names::{self, Mention};
 use crate::node::{Coordinator, Topology};
@@ -210,6 +212,8 @@ impl Session {
         let catalogs = &self.node.options.catalogs;
         let in_catalog = |name: &str| catalogs.contains(name);
         let mentions = names::fold(&mut parsed.statement, parsed.clauses, in_catalog)?;
+        let state = || self.node.local_state(self.settings.lock().clone());
+        parsed.definition.defaults = Defaults::of(&parsed.statement, state)?;
         let folded: Vec<_> = mentions.iter().map(|m| m.parts.clone()).collect();
         let kind = statement::classify(parsed.statement, &parsed.definition, &folded)?;
         Ok((kind, mentions))
