@@ -132,7 +132,7 @@ impl<'a> Evaluator<'a> {
 }
 
 /// Looks for what a constant cannot have.
-struct NotConstant;
+pub(crate) struct NotConstant;
 
 impl Visitor for NotConstant {
     type Break = String;

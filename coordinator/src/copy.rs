@@ -262,6 +262,7 @@ pub fn query(statement: &CopyToStatement) -> Result<Box<Query>> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
+    use crate::ddl::defaults::Defaults;
     use crate::statement;
 
     fn parsed(sql: &str) -> CopyToStatement {
@@ -309,7 +310,9 @@ mod tests {
             ("EXPLAIN COPY (SELECT 1) TO 'x'", "COPY"),
         ] {
             let parsed = statement::parse(sql);
-            let error = parsed.and_then(|p| statement::classify(p.statement, &p.definition, &[]));
+            let error = parsed.and_then(|p| {
+                statement::classify(p.statement, &p.definition, &[], Defaults::default())
+            });
             let error = error.unwrap_err().to_string();
             assert!(
                 error.to_lowercase().contains(&part.to_lowercase()),

@@ -1,8 +1,9 @@
 //! `DESCRIBE` and `SHOW CREATE TABLE`: a table's columns and definition in SQL's words.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::{MemTable, provider_as_source};
@@ -13,8 +14,9 @@ use inshore_lake::catalog::View;
 use inshore_lake::name::Quoted;
 use inshore_lake::sql_types::type_name;
 
-/// The answer to `DESCRIBE`. DataFusion's own has the types as Arrow calls them.
-pub fn columns(schema: &Schema) -> Result<LogicalPlan> {
+/// The answer to `DESCRIBE`. DataFusion's own has the types as Arrow calls them. Where columns have
+/// `defaults`, they are shown too.
+pub fn columns(schema: &Schema, defaults: &HashMap<String, String>) -> Result<LogicalPlan> {
     let fields = schema.fields();
     let names = fields.iter().map(|field| field.name().clone());
     let types = fields.iter().map(|field| type_name(field.data_type()));
@@ -22,14 +24,16 @@ pub fn columns(schema: &Schema) -> Result<LogicalPlan> {
         true => "YES".to_owned(),
         false => "NO".to_owned(),
     });
-    rows(
-        "describe",
-        [
-            ("column_name", names.collect()),
-            ("data_type", types.collect()),
-            ("is_nullable", nullable.collect()),
-        ],
-    )
+    let mut columns: Vec<(&str, StringArray)> = vec![
+        ("column_name", names.map(Some).collect()),
+        ("data_type", types.map(Some).collect()),
+        ("is_nullable", nullable.map(Some).collect()),
+    ];
+    if !defaults.is_empty() {
+        let shown = fields.iter().map(|field| defaults.get(field.name()));
+        columns.push(("column_default", shown.collect()));
+    }
+    nullable_rows("describe", columns)
 }
 
 /// The answer to `SHOW CREATE TABLE`, in the columns that DataFusion gives it.
@@ -75,13 +79,19 @@ pub fn create_view(name: &TableName, view: &View) -> String {
 
 /// A plan with these rows, in this order.
 fn rows<const N: usize>(name: &str, columns: [(&str, Vec<String>); N]) -> Result<LogicalPlan> {
+    let columns = columns.into_iter();
+    let columns = columns.map(|(name, values)| (name, StringArray::from(values)));
+    nullable_rows(name, columns.collect())
+}
+
+/// A column may be NULL if a value of it is.
+fn nullable_rows(name: &str, columns: Vec<(&str, StringArray)>) -> Result<LogicalPlan> {
     let fields: Vec<Field> = columns
         .iter()
-        .map(|(name, _)| Field::new(*name, DataType::Utf8, false))
+        .map(|(name, values)| Field::new(*name, DataType::Utf8, values.null_count() > 0))
         .collect();
-    let columns = columns
-        .into_iter()
-        .map(|(_, values)| Arc::new(StringArray::from(values)) as ArrayRef);
+    let columns = columns.into_iter();
+    let columns = columns.map(|(_, values)| Arc::new(values) as ArrayRef);
     let schema = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns.collect())?;
     let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(schema, vec![vec![batch]])?);

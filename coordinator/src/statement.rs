@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 
+use crate::ddl::defaults::Defaults;
 use crate::ddl::view::{self, NewView};
 use crate::ddl::{
     self, Definition, NewTableAs, clauses, namespaces, nested, partitions, refs, sorted,
@@ -69,6 +70,8 @@ pub enum Kind {
         names: Vec<Vec<String>>,
         /// `IF EXISTS`.
         if_exists: bool,
+        /// Whether their files are deleted.
+        purge: bool,
     },
 }
 
@@ -83,8 +86,13 @@ pub struct Parsed {
     pub definition: ddl::Clauses,
 }
 
-/// Parses exactly one statement.
+/// Parses exactly one statement, which has no defaults of columns.
 pub fn parse(sql: &str) -> Result<Parsed> {
+    parse_with(sql, Defaults::default())
+}
+
+/// Parses exactly one statement.
+pub fn parse_with(sql: &str, defaults: Defaults<'_>) -> Result<Parsed> {
     let dialect = GenericDialect {};
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()
@@ -115,7 +123,9 @@ pub fn parse(sql: &str) -> Result<Parsed> {
             },
         });
     }
-    if let Some((statement, alterations)) = clauses::parse(&tokens, &dialect, RECURSION_LIMIT)? {
+    if let Some((statement, alterations)) =
+        clauses::parse(&tokens, &dialect, RECURSION_LIMIT, defaults)?
+    {
         return Ok(Parsed {
             statement,
             clauses,
@@ -161,6 +171,7 @@ pub fn classify(
     statement: Statement,
     clauses: &ddl::Clauses,
     names: &[Vec<String>],
+    defaults: Defaults<'_>,
 ) -> Result<Kind> {
     let unsupported = |what: &str| Err(Error::Unsupported(format!("{what} is not supported yet")));
     let sql = match statement {
@@ -187,7 +198,7 @@ pub fn classify(
         }
         other => other,
     };
-    let sql = match ddl::of(sql, clauses)? {
+    let sql = match ddl::of(sql, clauses, defaults)? {
         Ok(definition) => return Ok(Kind::Define(definition)),
         Err(sql) => sql,
     };
@@ -196,18 +207,24 @@ pub fn classify(
         SqlStatement::Use(target) => Kind::Use(use_target(target)?),
         SqlStatement::Drop {
             object_type: ObjectType::Table,
-            purge: true,
-            ..
-        } => return unsupported("DROP TABLE ... PURGE"),
-        SqlStatement::Drop {
-            object_type: ObjectType::Table,
             if_exists,
+            purge,
             ..
         } => Kind::DropTables {
             names: names.to_vec(),
             if_exists,
+            purge,
         },
         SqlStatement::CreateView(create) => Kind::CreateView(Box::new(NewView::of(&create)?)),
+        SqlStatement::Drop {
+            object_type: ObjectType::View | ObjectType::Schema,
+            purge: true,
+            ..
+        } => {
+            return Err(Error::Unsupported(
+                "PURGE belongs to DROP TABLE: a view or a schema has no files".to_owned(),
+            ));
+        }
         SqlStatement::Drop {
             object_type: ObjectType::View,
             if_exists,
@@ -364,8 +381,15 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        let kind =
-            |sql: &str| classify(parse(sql).unwrap().statement, &ddl::Clauses::default(), &[]);
+        let kind = |sql: &str| {
+            let defaults = Defaults::default();
+            classify(
+                parse(sql).unwrap().statement,
+                &ddl::Clauses::default(),
+                &[],
+                defaults,
+            )
+        };
         assert!(
             kind("delete from t where a = 1")
                 .unwrap_err()

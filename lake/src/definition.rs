@@ -8,6 +8,7 @@ use iceberg::spec::{
 };
 
 use crate::TableName;
+use crate::defaults::sql;
 use crate::name::Quoted;
 
 /// Properties of this engine's own, which say nothing to a reader.
@@ -57,6 +58,9 @@ fn column(field: &NestedField) -> String {
     let mut text = format!("{} {}", Quoted(&field.name), type_name(&field.field_type));
     if field.required {
         text.push_str(" NOT NULL");
+    }
+    if let Some(default) = &field.write_default {
+        let _ = write!(text, " DEFAULT {}", sql(default, &field.field_type));
     }
     if let Some(comment) = &field.doc {
         let _ = write!(text, " COMMENT {}", literal(comment));

@@ -8,6 +8,7 @@
 //! - [`version`]: which state of a table is read.
 //! - [`metadata_tables`]: tables over a table's metadata.
 //! - [`definition`]: a table as the statement that would create it.
+//! - [`defaults`]: default values of columns.
 //! - [`evolution`]: changing a table's columns and properties.
 //! - [`maintenance`]: files that nothing refers to, and files that are taken over.
 //! - [`manifest`]: manifest lists and manifests, decoded.
@@ -26,6 +27,7 @@
 pub mod catalog;
 pub mod codec;
 pub mod config;
+pub mod defaults;
 pub mod definition;
 pub mod deletes;
 pub mod error;

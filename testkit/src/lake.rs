@@ -34,6 +34,9 @@ const ROW_GROUP_ROWS: usize = 1_000;
 /// Where the locations inside the shared lakes point.
 const SHARED_LINK: &str = "/tmp/inshore-lakes";
 
+/// Where those of one of the sets point.
+const SHARED_HDFS: &str = "hdfs://localhost:20500/test-warehouse/";
+
 /// A lake. A folder that was made for it is removed when it is dropped.
 pub struct Lake {
     folder: PathBuf,
@@ -118,6 +121,47 @@ impl Lake {
             return Ok(None);
         }
         Ok(Some(Self::open(&link.join(set)).await?))
+    }
+
+    /// A lake with copies of tables of the shared lakes, which may be changed: folders of tables,
+    /// relative to the shared lakes. They lie in `copies` below the lake's folder, and are called as
+    /// the folders are. None, with a printed reason, when the shared lakes are not at hand.
+    ///
+    /// # Errors
+    /// They cannot be copied or opened.
+    pub async fn of_copies(namespace: &str, tables: &[&str]) -> Result<Option<Self>> {
+        let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/lakes");
+        if let Some(missing) = tables.iter().find(|table| !shared.join(table).exists()) {
+            println!("skipped: {} is not there", shared.join(missing).display());
+            return Ok(None);
+        }
+        let folder = tempfile::tempdir()?;
+        let copies = folder.path().join("copies");
+        for table in tables {
+            copy_folder(&shared.join(table), &copies.join(table))?;
+        }
+        let at = format!("file://{}/", copies.display());
+        let config = LakeConfig {
+            map: BTreeMap::from([
+                (format!("file://{SHARED_LINK}/"), at.clone()),
+                (SHARED_HDFS.to_owned(), format!("{at}impala_v3/")),
+            ]),
+            base: Some(format!("{at}duckdb/")),
+            ..LakeConfig::new("file:///")
+        };
+        let lakes = BTreeMap::from([("files".to_owned(), config)]);
+        let mut lake = Self::make(folder.path(), &lakes).await?;
+        lake._temporary = Some(folder);
+        let catalog = lake.catalog().await?;
+        let namespace = NamespaceIdent::new(namespace.to_owned());
+        catalog.create_namespace(&namespace, HashMap::new()).await?;
+        for table in tables {
+            let metadata = newest_metadata(&copies.join(table).join("metadata"))?;
+            let name = table.rsplit('/').next().unwrap_or(table);
+            let ident = TableIdent::new(namespace.clone(), name.to_owned());
+            catalog.register_table(&ident, metadata).await?;
+        }
+        Ok(Some(lake))
     }
 
     /// The lake's folder.
@@ -255,6 +299,35 @@ impl Lake {
         );
         Ok(self.catalog().await?.load_table(&ident).await?)
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy_folder(&entry.path(), &to)?,
+            false => std::fs::copy(entry.path(), to).map(drop)?,
+        }
+    }
+    Ok(())
+}
+
+/// The location of the metadata file with the highest number in a folder: `00003-….metadata.json`
+/// or `v3.metadata.json`.
+fn newest_metadata(folder: &Path) -> Result<String> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let digits = name.trim_start_matches('v');
+        let digits: String = digits.chars().take_while(char::is_ascii_digit).collect();
+        if name.ends_with(".metadata.json") {
+            found.push((digits.parse::<u64>().unwrap_or(u64::MAX), name));
+        }
+    }
+    let (_, name) = found.into_iter().max().context("no metadata file")?;
+    Ok(format!("file://{}", folder.join(name).display()))
 }
 
 /// Iceberg knows neither view types nor unsigned integers.

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::{
     AlterColumnOperation, AlterTableOperation, CommentObject, MySQLColumnPosition, ObjectName,
 };
 use inshore_lake::evolution::{Alteration, FieldPath, Place};
 
+use super::defaults::Defaults;
 use super::table::{field, text_properties};
 use super::types::{Columns, iceberg_type};
 use super::{Definition, folded, unsupported};
@@ -17,7 +19,10 @@ use crate::{Error, Result};
 const COMMENT: &str = "comment";
 
 /// What an operation changes.
-pub fn alterations(operation: &AlterTableOperation) -> Result<Vec<Alteration>> {
+pub fn alterations(
+    operation: &AlterTableOperation,
+    defaults: Defaults<'_>,
+) -> Result<Vec<Alteration>> {
     Ok(match operation {
         AlterTableOperation::AddColumn {
             if_not_exists,
@@ -25,7 +30,7 @@ pub fn alterations(operation: &AlterTableOperation) -> Result<Vec<Alteration>> {
             column_position,
             ..
         } => {
-            let added = field(column_def, &mut Columns::default())?;
+            let added = field(column_def, &mut Columns::default(), defaults)?;
             vec![Alteration::AddColumn {
                 parent: FieldPath::default(),
                 field: added.as_ref().clone(),
@@ -53,7 +58,11 @@ pub fn alterations(operation: &AlterTableOperation) -> Result<Vec<Alteration>> {
             to: normalized(new_column_name),
         }],
         AlterTableOperation::AlterColumn { column_name, op } => {
-            vec![column_alteration(normalized(column_name).into(), op)?]
+            vec![column_alteration(
+                normalized(column_name).into(),
+                op,
+                defaults,
+            )?]
         }
         AlterTableOperation::SetTblProperties { table_properties } => {
             vec![Alteration::SetProperties(text_properties(
@@ -64,10 +73,22 @@ pub fn alterations(operation: &AlterTableOperation) -> Result<Vec<Alteration>> {
     })
 }
 
-fn column_alteration(name: FieldPath, op: &AlterColumnOperation) -> Result<Alteration> {
+fn column_alteration(
+    name: FieldPath,
+    op: &AlterColumnOperation,
+    defaults: Defaults<'_>,
+) -> Result<Alteration> {
     Ok(match op {
         AlterColumnOperation::SetNotNull => Alteration::SetNotNull { name },
         AlterColumnOperation::DropNotNull => Alteration::DropNotNull { name },
+        AlterColumnOperation::SetDefault { value } => Alteration::SetDefault {
+            name,
+            value: defaults.value(value)?,
+        },
+        AlterColumnOperation::DropDefault => Alteration::SetDefault {
+            name,
+            value: ScalarValue::Null,
+        },
         AlterColumnOperation::SetDataType {
             data_type,
             using: None,

@@ -16,13 +16,14 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use inshore_lake::evolution::Alteration;
 
+use super::defaults::Defaults;
 use super::{alter, columns, order, partition_fields, properties};
 use crate::Result;
 use crate::statement::syntax;
 
 /// Reads one clause from its first word on. One that is none of its own leaves the parser where it
 /// is and gives nothing.
-type Reader = fn(&mut Parser<'_>) -> Result<Option<Vec<Alteration>>>;
+type Reader = fn(&mut Parser<'_>, Defaults<'_>) -> Result<Option<Vec<Alteration>>>;
 
 const READERS: [Reader; 4] = [
     order::clause,
@@ -46,6 +47,7 @@ pub fn parse(
     tokens: &[TokenWithSpan],
     dialect: &dyn Dialect,
     recursion_limit: usize,
+    defaults: Defaults<'_>,
 ) -> Result<Option<(Statement, Vec<Alteration>)>> {
     let mut parser = Parser::new(dialect)
         .with_recursion_limit(recursion_limit)
@@ -57,7 +59,7 @@ pub fn parse(
     let Ok(name) = parser.parse_object_name(false) else {
         return Ok(None);
     };
-    let Some(clauses) = clauses(&mut parser)? else {
+    let Some(clauses) = clauses(&mut parser, defaults)? else {
         return Ok(None);
     };
     let _ = parser.consume_token(&Token::SemiColon);
@@ -66,7 +68,7 @@ pub fn parse(
     }
     let alterations = clauses.into_iter().map(|clause| match clause {
         Clause::Ours(alterations) => Ok(alterations),
-        Clause::Parsers(operation) => alter::alterations(&operation),
+        Clause::Parsers(operation) => alter::alterations(&operation, defaults),
     });
     let alterations = alterations.collect::<Result<Vec<_>>>()?;
     let alter = AlterTable {
@@ -84,10 +86,10 @@ pub fn parse(
 }
 
 /// All clauses; none when the parser knows them all.
-fn clauses(parser: &mut Parser<'_>) -> Result<Option<Vec<Clause>>> {
+fn clauses(parser: &mut Parser<'_>, defaults: Defaults<'_>) -> Result<Option<Vec<Clause>>> {
     let (mut found, mut any_ours) = (vec![], false);
     loop {
-        if let Some(alterations) = clause(parser)? {
+        if let Some(alterations) = clause(parser, defaults)? {
             any_ours = true;
             found.push(Clause::Ours(alterations));
         } else {
@@ -103,9 +105,9 @@ fn clauses(parser: &mut Parser<'_>) -> Result<Option<Vec<Clause>>> {
     }
 }
 
-fn clause(parser: &mut Parser<'_>) -> Result<Option<Vec<Alteration>>> {
+fn clause(parser: &mut Parser<'_>, defaults: Defaults<'_>) -> Result<Option<Vec<Alteration>>> {
     for reader in READERS {
-        if let Some(alterations) = reader(parser)? {
+        if let Some(alterations) = reader(parser, defaults)? {
             return Ok(Some(alterations));
         }
     }
@@ -145,7 +147,7 @@ mod tests {
     fn read(sql: &str) -> Result<Option<String>> {
         let dialect = GenericDialect {};
         let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location();
-        let found = parse(&tokens.unwrap(), &dialect, 50)?;
+        let found = parse(&tokens.unwrap(), &dialect, 50, Defaults::default())?;
         Ok(found.map(|(_, alterations)| {
             let kinds = alterations.iter().map(|alteration| {
                 let text = format!("{alteration:?}");

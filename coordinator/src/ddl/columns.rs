@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use inshore_lake::evolution::{Alteration, FieldPath, Place};
 
 use super::clauses::{ahead, unexpected, words};
+use super::defaults::Defaults;
 use super::table::field;
 use super::types::{Columns, iceberg_type};
 use crate::scope::normalized;
@@ -23,7 +24,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// What does not follow the form.
-pub fn clause(parser: &mut Parser<'_>) -> Result<Option<Vec<Alteration>>> {
+pub fn clause(parser: &mut Parser<'_>, defaults: Defaults<'_>) -> Result<Option<Vec<Alteration>>> {
     if words(parser, &["set", "identifier", "fields"]) {
         return Ok(Some(vec![Alteration::SetIdentifierFields(paths(parser)?)]));
     }
@@ -33,7 +34,7 @@ pub fn clause(parser: &mut Parser<'_>) -> Result<Option<Vec<Alteration>>> {
     let is_addition = words(parser, &["add", "columns"])
         || (is_ours_to_add(parser) && words(parser, &["add", "column"]));
     if is_addition {
-        return added(parser).map(Some);
+        return added(parser, defaults).map(Some);
     }
     if words(parser, &["drop", "columns"]) || words(parser, &["drop", "column"]) {
         return dropped(parser).map(Some);
@@ -73,7 +74,7 @@ fn parts_ahead(parser: &Parser<'_>, at: usize) -> usize {
     parts
 }
 
-fn added(parser: &mut Parser<'_>) -> Result<Vec<Alteration>> {
+fn added(parser: &mut Parser<'_>, defaults: Defaults<'_>) -> Result<Vec<Alteration>> {
     let if_not_exists = words(parser, &["if", "not", "exists"]);
     listed(parser, |parser| {
         let mut parent = vec![];
@@ -83,7 +84,7 @@ fn added(parser: &mut Parser<'_>) -> Result<Vec<Alteration>> {
             parser.expect_token(&Token::Period).map_err(syntax)?;
         }
         let column = parser.parse_column_def().map_err(syntax)?;
-        let field = field(&column, &mut Columns::default())?;
+        let field = field(&column, &mut Columns::default(), defaults)?;
         let place = place(parser, &parent)?;
         Ok(Alteration::AddColumn {
             parent: FieldPath::new(parent),

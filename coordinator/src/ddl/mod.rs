@@ -10,6 +10,7 @@ mod alter;
 mod arrow_types;
 pub mod clauses;
 mod columns;
+pub mod defaults;
 pub mod namespaces;
 pub mod nested;
 mod order;
@@ -35,7 +36,7 @@ use inshore_lake::evolution::Alteration;
 use inshore_lake::snapshot::RefChange;
 
 pub use self::arrow_types::schema_of;
-pub use self::run::{drop_table, run, schema_name, table_name};
+pub use self::run::{drop_table, purge_table, run, schema_name, table_name};
 pub use self::table::{NewTable, NewTableAs};
 use crate::scope::normalized;
 use crate::{Error, Result};
@@ -113,6 +114,7 @@ pub struct Clauses {
 pub fn of(
     statement: SqlStatement,
     clauses: &Clauses,
+    defaults: defaults::Defaults<'_>,
 ) -> Result<Result<Definition, Box<SqlStatement>>> {
     if clauses.partitions.is_some() && !matches!(statement, SqlStatement::CreateTable(_)) {
         return Err(Error::Sql(
@@ -155,13 +157,14 @@ pub fn of(
             object_type: ObjectType::Schema,
             if_exists,
             names,
+            purge: false,
             ..
         } => Definition::DropSchemas {
             names: names.iter().map(folded).collect::<Result<_>>()?,
             if_exists,
         },
         SqlStatement::CreateTable(create) => {
-            Definition::CreateTable(Box::new(table::new_table(create, clauses)?))
+            Definition::CreateTable(Box::new(table::new_table(create, clauses, defaults)?))
         }
         SqlStatement::AlterTable(alter) => match alter.operations.as_slice() {
             _ if alter.on_cluster.is_some() || alter.location.is_some() => {
@@ -176,7 +179,8 @@ pub fn of(
                 }
             }
             operations => {
-                let changes = operations.iter().map(alter::alterations);
+                let changes = operations.iter();
+                let changes = changes.map(|change| alter::alterations(change, defaults));
                 let mut changes: Vec<_> = changes.collect::<Result<_>>()?;
                 changes.extend(clauses.alterations.clone());
                 Definition::AlterTable {

@@ -7,6 +7,7 @@ use iceberg::spec::{NullOrder, SortDirection};
 use inshore_lake::evolution::{Alteration, SortKey};
 
 use super::clauses::words;
+use super::defaults::Defaults;
 use super::partitions::transformed;
 use crate::statement::syntax;
 use crate::{Error, Result};
@@ -29,7 +30,7 @@ struct WriteOrder {
 ///
 /// # Errors
 /// What does not follow the form; [`Error::Sql`] for a key that is no transform of a column.
-pub fn clause(parser: &mut Parser<'_>) -> Result<Option<Vec<Alteration>>> {
+pub fn clause(parser: &mut Parser<'_>, _: Defaults<'_>) -> Result<Option<Vec<Alteration>>> {
     if !words(parser, &["write"]) {
         return Ok(None);
     }

@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use inshore_lake::evolution::{Alteration, PartitionChoice, PartitionKey};
 
 use super::clauses::words;
+use super::defaults::Defaults;
 use super::partitions::{column, transformed};
 use crate::Result;
 use crate::scope::normalized;
@@ -16,7 +17,7 @@ use crate::statement::syntax;
 ///
 /// # Errors
 /// What does not follow the form; [`crate::Error::Sql`] for what is no transform of a column.
-pub fn clause(parser: &mut Parser<'_>) -> Result<Option<Vec<Alteration>>> {
+pub fn clause(parser: &mut Parser<'_>, _: Defaults<'_>) -> Result<Option<Vec<Alteration>>> {
     let alteration = if words(parser, &["add", "partition", "field"]) {
         let key = key("ADD PARTITION FIELD", &expression(parser)?)?;
         let name = name(parser)?;

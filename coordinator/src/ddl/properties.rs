@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use inshore_lake::evolution::Alteration;
 
 use super::clauses::words;
+use super::defaults::Defaults;
 use super::table::text;
 use crate::scope::normalized;
 use crate::statement::syntax;
@@ -28,7 +29,7 @@ const TRINOS: [(&str, &str); 4] = [
 ///
 /// # Errors
 /// What does not follow the form.
-pub fn clause(parser: &mut Parser<'_>) -> Result<Option<Vec<Alteration>>> {
+pub fn clause(parser: &mut Parser<'_>, _: Defaults<'_>) -> Result<Option<Vec<Alteration>>> {
     if words(parser, &["unset", "tblproperties"]) {
         return unset(parser).map(|alteration| Some(vec![alteration]));
     }

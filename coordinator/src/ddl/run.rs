@@ -1,8 +1,11 @@
 //! Carrying definitions out in the catalogs.
 
+use std::sync::Arc;
+
 use inshore_lake::TableName;
 use inshore_lake::catalog::{Catalogs, Change, Replacement};
 use inshore_lake::evolution::Alterations;
+use inshore_lake::maintenance;
 use inshore_lake::snapshot::ChangeRef;
 
 use super::Definition;
@@ -116,6 +119,29 @@ pub async fn drop_table(catalogs: &Catalogs, name: &TableName, if_exists: bool) 
         return Err(catalogs.not_found(name).await.into());
     }
     Ok(())
+}
+
+/// Drops a table of a catalog and deletes its files.
+///
+/// # Errors
+/// As [`inshore_lake::maintenance::purge_table`]; `not_found` unless the statement allows it.
+pub async fn purge_table(catalogs: &Arc<Catalogs>, name: TableName, if_exists: bool) -> Result<()> {
+    let all = Arc::clone(catalogs);
+    let purged = name.clone();
+    // What has begun goes on to its end, whoever waits for it.
+    let purge = tokio::spawn(async move {
+        match all.contains(&purged.catalog) {
+            true => maintenance::purge_table(&all, &purged).await,
+            false => Ok(None),
+        }
+    });
+    let purged = purge
+        .await
+        .map_err(|error| inshore_lake::Error::Internal(error.to_string()))??;
+    match purged.is_none() && !if_exists {
+        true => Err(catalogs.not_found(&name).await.into()),
+        false => Ok(()),
+    }
 }
 
 fn exists(what: String) -> Result<()> {

@@ -10,8 +10,10 @@ use datafusion::sql::sqlparser::ast::{
 };
 use iceberg::TableCreation;
 use iceberg::spec::{FormatVersion, NestedField, Schema};
+use inshore_lake::defaults::literal;
 
 use super::arrow_types::schema_of;
+use super::defaults::Defaults;
 use super::partitions::partition_spec;
 use super::sorted::order_of;
 use super::types::{Columns, iceberg_type};
@@ -112,14 +114,18 @@ impl NewTableAs {
 }
 
 /// Reads a `CREATE TABLE`, whose `PARTITIONED BY` and `ORDER BY` stand beside it.
-pub fn new_table(mut create: CreateTable, clauses: &Clauses) -> Result<NewTable> {
+pub fn new_table(
+    mut create: CreateTable,
+    clauses: &Clauses,
+    defaults: Defaults<'_>,
+) -> Result<NewTable> {
     let layout = with::take(&mut create, clauses)?;
     let create = &create;
     refuse_unknown(create)?;
     let name = folded(&create.name)?;
     let mut columns = Columns::default();
     let fields = create.columns.iter();
-    let fields = fields.map(|column| field(column, &mut columns));
+    let fields = fields.map(|column| field(column, &mut columns, defaults));
     let fields = fields.collect::<Result<Vec<_>>>()?;
     if fields.is_empty() {
         return Err(Error::Sql("a table needs at least one column".to_owned()));
@@ -199,7 +205,11 @@ fn refuse_unknown(create: &CreateTable) -> Result<()> {
 }
 
 /// A column as Iceberg has it.
-pub fn field(column: &ColumnDef, columns: &mut Columns) -> Result<Arc<NestedField>> {
+pub fn field(
+    column: &ColumnDef,
+    columns: &mut Columns,
+    defaults: Defaults<'_>,
+) -> Result<Arc<NestedField>> {
     let name = normalized(&column.name);
     let id = columns.next_id();
     let ty = iceberg_type(&column.data_type, columns)?;
@@ -209,6 +219,15 @@ pub fn field(column: &ColumnDef, columns: &mut Columns) -> Result<Arc<NestedFiel
             ColumnOption::Null => {}
             ColumnOption::NotNull => field.required = true,
             ColumnOption::Comment(text) => field = field.with_doc(text),
+            ColumnOption::Default(expression) => {
+                let value = defaults.value(expression)?;
+                let default = literal(&name, &value, &field.field_type)?;
+                if default.is_some() {
+                    columns.of_version_3 = Some(format!("a default of column {name}"));
+                }
+                field.initial_default.clone_from(&default);
+                field.write_default = default;
+            }
             other => return unsupported(&format!("{other} of column {name}")),
         }
     }

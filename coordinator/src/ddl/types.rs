@@ -14,7 +14,7 @@ use crate::{Error, Result};
 pub struct Columns {
     /// Field ids given. The catalog gives them anew; until then they only have to differ.
     ids: i32,
-    /// A type that only format version 3 has.
+    /// A type, or something else, that only format version 3 has.
     pub of_version_3: Option<String>,
 }
 

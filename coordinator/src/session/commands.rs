@@ -126,6 +126,29 @@ impl Session {
         }
         Ok(())
     }
+
+    /// `DROP TABLE ... PURGE`: of tables of the catalogs.
+    pub(super) async fn purge_tables(&self, names: &[Vec<String>], if_exists: bool) -> Result<()> {
+        let catalogs = &self.node.options.catalogs;
+        let names: Vec<_> = names.iter().map(|parts| self.own_name(parts)).collect();
+        for name in &names {
+            if self.tables.lock().contains_key(name) {
+                return Err(Error::Unsupported(format!(
+                    "{name} was opened by its files, which belong to somebody else's table; drop \
+                     it without PURGE"
+                )));
+            }
+            if self.is_view(name).await? {
+                return Err(Error::Sql(format!(
+                    "{name} is a view, which has no files; DROP VIEW removes it"
+                )));
+            }
+        }
+        for name in names {
+            ddl::purge_table(catalogs, name, if_exists).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Settings that a client may change: those of the query engine. Everything else belongs to the

@@ -6,6 +6,7 @@
 //! ```
 
 mod commands;
+mod defaults;
 mod files;
 mod resolve;
 mod views;
@@ -35,6 +36,7 @@ use parking_lot::Mutex;
 
 use crate::copy::{self, Copy};
 use crate::ddl::NewTableAs;
+use crate::ddl::defaults::Defaults;
 use crate::insert::{self, Insert};
 use crate::names::{self, Mention};
 use crate::node::{Coordinator, Topology};
@@ -207,12 +209,14 @@ impl Session {
     }
 
     fn read(&self, sql: &str) -> Result<(Kind, Vec<Mention>)> {
-        let mut parsed = statement::parse(sql)?;
+        let state = || self.node.local_state(self.settings.lock().clone());
+        let defaults = Defaults::of(&state);
+        let mut parsed = statement::parse_with(sql, defaults)?;
         let catalogs = &self.node.options.catalogs;
         let in_catalog = |name: &str| catalogs.contains(name);
         let mentions = names::fold(&mut parsed.statement, parsed.clauses, in_catalog)?;
         let folded: Vec<_> = mentions.iter().map(|m| m.parts.clone()).collect();
-        let kind = statement::classify(parsed.statement, &parsed.definition, &folded)?;
+        let kind = statement::classify(parsed.statement, &parsed.definition, &folded, defaults)?;
         Ok((kind, mentions))
     }
 
@@ -290,8 +294,15 @@ impl Session {
                 self.create_external_table(&create, &mentions).await?;
                 Ok(done())
             }
-            Kind::DropTables { names, if_exists } => {
-                self.drop_tables(&names, if_exists).await?;
+            Kind::DropTables {
+                names,
+                if_exists,
+                purge,
+            } => {
+                match purge {
+                    true => self.purge_tables(&names, if_exists).await?,
+                    false => self.drop_tables(&names, if_exists).await?,
+                }
                 Ok(done())
             }
             Kind::Define(definition) => {

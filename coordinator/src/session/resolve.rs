@@ -105,12 +105,15 @@ impl Session {
             let of = |parts: &[String]| metadata.get(parts).cloned().unwrap_or_default();
             metadata_columns::hide(&mut statement, of)?;
         }
+        self.fill_defaults(&mut statement, &state, catalogs).await?;
+        let defaults = self.described_defaults(&statement, &state, catalogs);
+        let defaults = defaults.await?;
         let catalogs: Arc<dyn CatalogProviderList> = Arc::<StatementCatalogs>::clone(catalogs);
         let state = SessionStateBuilder::new_from_existing(state)
             .with_catalog_list(catalogs)
             .build();
         match state.statement_to_plan(statement).await? {
-            LogicalPlan::DescribeTable(table) => Ok(describe::columns(&table.schema)?),
+            LogicalPlan::DescribeTable(table) => Ok(describe::columns(&table.schema, &defaults)?),
             plan => Ok(plan),
         }
     }
@@ -356,7 +359,7 @@ pub(super) fn exists(catalogs: &StatementCatalogs, name: &TableName) -> bool {
 }
 
 /// The provider of a table of this statement.
-async fn table_of(
+pub(super) async fn table_of(
     catalogs: &StatementCatalogs,
     name: &TableName,
 ) -> Result<Option<Arc<dyn TableProvider>>> {

@@ -209,6 +209,16 @@ impl Session {
         Ok(())
     }
 
+    /// Whether a name stands for a view of this session or of a catalog.
+    pub(super) async fn is_view(&self, name: &TableName) -> Result<bool> {
+        if self.views.lock().contains_key(name) {
+            return Ok(true);
+        }
+        let catalogs = &self.node.options.catalogs;
+        let is_table = catalogs.load(name).await?.is_some();
+        Ok(!is_table && catalogs.view(name).await?.is_some())
+    }
+
     /// `SHOW VIEWS`.
     pub(super) async fn show_views(&self, options: &ShowStatementOptions) -> Result<LogicalPlan> {
         let catalogs = &self.node.options.catalogs;

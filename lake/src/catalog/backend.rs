@@ -11,6 +11,7 @@ use iceberg::table::Table;
 use iceberg::{Catalog, ErrorKind, NamespaceIdent, TableCreation, TableUpdate};
 
 use super::metadata::MetadataCache;
+use super::removal::Taken;
 use super::view::{View, no_views};
 use crate::store::Stores;
 use crate::{Result, TableName};
@@ -137,6 +138,12 @@ pub(super) trait Commits: Send + Sync {
         staged: &Table,
         updates: Vec<TableUpdate>,
     ) -> Result<Option<Table>>;
+
+    /// Takes a table that is still as `base` is out of the catalog, to be deleted with its files.
+    ///
+    /// # Errors
+    /// As [`Commits::commit`].
+    async fn take_out(&self, name: &TableName, base: &Table) -> Result<Taken>;
 }
 
 /// A catalog that lists one level of namespaces at a time.

@@ -97,15 +97,7 @@ impl Catalogs {
                 Attempt::Done(table) => return Ok(Some(table)),
                 Attempt::Late(policy) => policy,
             };
-            if attempt >= policy.retries {
-                return Err(Error::Conflict(format!(
-                    "table {name} was changed by other writers {} times while this change was \
-                     being committed; run the statement again",
-                    attempt + 1
-                )));
-            }
-            tokio::time::sleep(policy.wait(attempt)).await;
-            attempt += 1;
+            policy.next(name, &mut attempt).await?;
         }
     }
 
@@ -168,14 +160,14 @@ pub(super) fn built(
 
 /// How often and after which waits a commit is tried again.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Policy {
+pub(super) struct Policy {
     retries: u32,
     min_wait_ms: u64,
     max_wait_ms: u64,
 }
 
 impl Policy {
-    fn of(metadata: &TableMetadata) -> Self {
+    pub fn of(metadata: &TableMetadata) -> Self {
         let number = |(key, default): (&str, u64)| {
             let value = metadata.properties().get(key);
             value.and_then(|v| v.parse().ok()).unwrap_or(default)
@@ -187,6 +179,23 @@ impl Policy {
             min_wait_ms: number(MIN_WAIT_MS).min(max_wait_ms),
             max_wait_ms,
         }
+    }
+
+    /// Waits for the next attempt.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when there have been enough.
+    pub async fn next(self, name: &TableName, attempt: &mut u32) -> Result<()> {
+        if *attempt >= self.retries {
+            return Err(Error::Conflict(format!(
+                "table {name} was changed by other writers {} times while this change was being \
+                 committed; run the statement again",
+                *attempt + 1
+            )));
+        }
+        tokio::time::sleep(self.wait(*attempt)).await;
+        *attempt += 1;
+        Ok(())
     }
 
     /// Twice as long each time, and a part of it by chance, so that writers do not meet again.

@@ -210,6 +210,19 @@ impl Pointers for MemoryBackend {
         }
         Ok(true)
     }
+
+    async fn remove(&self, name: &TableName, from: &str) -> Result<bool> {
+        let _alone = self.swaps.write().await;
+        let ident = name.to_ident()?;
+        let gone = [ErrorKind::TableNotFound, ErrorKind::NamespaceNotFound];
+        let failed = |error: iceberg::Error| self.failed(&error);
+        let table = unless(self.catalog.load_table(&ident).await, &gone).map_err(failed)?;
+        if table.is_none_or(|table| table.metadata_location() != Some(from)) {
+            return Ok(false);
+        }
+        self.catalog.drop_table(&ident).await.map_err(failed)?;
+        Ok(true)
+    }
 }
 
 fn namespace_ident(namespace: &str) -> Result<NamespaceIdent> {

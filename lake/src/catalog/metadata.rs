@@ -15,6 +15,7 @@ use iceberg::{Runtime, TableIdent};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::lost;
 use super::repair::repair;
 use crate::store::{MAX_READ_BYTES, Stores};
 use crate::{Error, Result};
@@ -84,7 +85,10 @@ pub(super) async fn read_exactly(stores: &Stores, location: &str) -> Result<Tabl
     let text = uncompressed(location, stores.read(location).await?)?;
     check_refs(location, &text)?;
     match serde_json::from_slice::<TableMetadata>(&text) {
-        Ok(metadata) => Ok(Arc::new(metadata)),
+        Ok(metadata) => {
+            check_complete(location, &text, &metadata)?;
+            Ok(Arc::new(metadata))
+        }
         Err(refused) => {
             parse(location, &text)?;
             Err(Error::Refused(format!(
@@ -168,12 +172,47 @@ fn uncompressed(location: &str, content: Bytes) -> Result<Bytes> {
 
 fn parse(location: &str, text: &[u8]) -> Result<TableMetadata> {
     let refused = match serde_json::from_slice::<TableMetadata>(text) {
+        Ok(metadata) if lost::may_have_lost(text, &metadata) => {
+            let value = serde_json::from_slice(text).unwrap_or_default();
+            return with_lost(location, value, metadata);
+        }
         Ok(metadata) => return Ok(metadata),
         Err(refused) => refused,
     };
     let value: Value = serde_json::from_slice(text)
         .map_err(|error| corrupt(location, &format!("not JSON: {error}")))?;
     repaired(location, value, &refused.to_string())
+}
+
+/// The metadata `value`, of which `parsed` was read, with its columns marked whose defaults were not.
+pub(super) fn with_lost(
+    location: &str,
+    mut value: Value,
+    parsed: TableMetadata,
+) -> Result<TableMetadata> {
+    match lost::mark(&mut value, &parsed).is_empty() {
+        true => Ok(parsed),
+        false => serde_json::from_value(value).map_err(|e| corrupt(location, &e.to_string())),
+    }
+}
+
+/// # Errors
+/// [`Error::Refused`] for metadata with defaults that would be lost when it is written anew.
+pub(super) fn check_complete(shown: &str, text: &[u8], parsed: &TableMetadata) -> Result<()> {
+    if !lost::may_have_lost(text, parsed) {
+        return Ok(());
+    }
+    let mut value: Value = serde_json::from_slice(text).unwrap_or_default();
+    // As a REST catalog answers, the metadata is part of it.
+    let mut value = value.get_mut("metadata").map(Value::take).unwrap_or(value);
+    match lost::mark(&mut value, parsed).as_slice() {
+        [] => Ok(()),
+        names => Err(Error::Refused(format!(
+            "the table with metadata {shown} can be read but not changed: the default of column {} \
+             cannot be kept",
+            names.join(", ")
+        ))),
+    }
 }
 
 /// Metadata that iceberg-rust refused, after [`repair`]. `refused` says why it did, for metadata

@@ -10,6 +10,7 @@ use iceberg::{TableCreation, TableUpdate};
 
 use super::backend::{Commits, Shared};
 use super::commit::{Built, built};
+use super::removal::Taken;
 use super::{files, metadata};
 use crate::{Error, Result, TableName};
 
@@ -35,6 +36,10 @@ pub(super) trait Pointers: Send + Sync {
     /// Points a table at other metadata, unless it points at something else than `from` by now:
     /// then false. After an error it may have happened.
     async fn swap(&self, name: &TableName, from: &str, to: &str) -> Result<bool>;
+
+    /// Removes a table, unless it points at something else than `from` by now, or is gone: then
+    /// false. After an error it may have happened.
+    async fn remove(&self, name: &TableName, from: &str) -> Result<bool>;
 }
 
 #[async_trait]
@@ -122,6 +127,20 @@ impl<T: Pointers> Commits for T {
         }
         let (ident, metadata) = (name.to_ident()?, Arc::new(metadata));
         metadata::table(ident, metadata, Some(&to), &shared.file_io).map(Some)
+    }
+
+    async fn take_out(&self, name: &TableName, base: &Table) -> Result<Taken> {
+        let from = base.metadata_location().ok_or_else(|| {
+            Error::Internal(format!(
+                "table {name} is to be removed and is not there yet"
+            ))
+        })?;
+        match self.remove(name, from).await {
+            Ok(true) => Ok(Taken::Out),
+            Ok(false) => Ok(Taken::Late),
+            // Looking does not help: a table that is not found may live on under another name.
+            Err(error) => Err(Error::commit_unknown(name, &error)),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use iceberg::{TableCreation, TableUpdate};
 
 use super::commit::{Change, built};
 use super::{Catalogs, metadata};
+use crate::evolution::promoted;
 use crate::{Error, Result, TableName};
 
 /// The id that stands for the schema, spec or order just added.
@@ -313,8 +314,15 @@ impl<'a> Ids<'a> {
             .iter()
             .map(|field| {
                 let ty = self.ty(&full(field), &field.field_type);
+                let id = self.now(field.id).unwrap_or(field.id);
+                // What rows from before a column have for it never changes.
+                let initial_default = match self.base.field_by_id(id) {
+                    Some(known) => known.initial_default.clone(),
+                    None => field.initial_default.clone(),
+                };
                 Arc::new(NestedField {
-                    id: self.now(field.id).unwrap_or(field.id),
+                    id,
+                    initial_default: initial_default.map(|value| promoted(value, &ty)),
                     field_type: Box::new(ty),
                     ..field.as_ref().clone()
                 })

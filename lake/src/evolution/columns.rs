@@ -106,7 +106,7 @@ impl Draft<'_> {
         if field.required && field.initial_default.is_none() {
             return Err(Error::Conflict(format!(
                 "column {name} is new, so rows that are there have no value for it: it has to allow \
-                 NULL"
+                 NULL or have a DEFAULT"
             )));
         }
         self.check_partition_names(&name, None)?;

@@ -6,6 +6,7 @@
 //! ```
 
 mod columns;
+mod defaults;
 mod identifiers;
 mod mapping;
 mod order;
@@ -18,6 +19,7 @@ mod tree;
 use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
+use datafusion::common::ScalarValue;
 use iceberg::TableUpdate;
 use iceberg::spec::{
     FormatVersion, NestedField, NestedFieldRef, NullOrder, PartitionField, Schema, SortDirection,
@@ -27,7 +29,7 @@ use iceberg::table::Table;
 
 pub(crate) use self::mapping::{NAME_MAPPING, mapped};
 pub use self::path::FieldPath;
-pub(crate) use self::promotion::is_promotion;
+pub(crate) use self::promotion::{is_promotion, promoted};
 use crate::catalog::Change;
 use crate::{Error, Result};
 
@@ -94,6 +96,13 @@ pub enum Alteration {
     DropNotNull {
         /// Its name.
         name: FieldPath,
+    },
+    /// Sets what rows get that are added without a value for a column.
+    SetDefault {
+        /// Its name.
+        name: FieldPath,
+        /// A constant; NULL for no default.
+        value: ScalarValue,
     },
     /// Sets or removes a column's comment.
     Comment {
@@ -238,6 +247,7 @@ impl<'a> Draft<'a> {
             A::Promote { name, ty } => self.promote(name, ty),
             A::SetNotNull { name } => self.set_not_null(name),
             A::DropNotNull { name } => self.drop_not_null(name),
+            A::SetDefault { name, value } => self.set_default(name, value),
             A::Comment { name, text } => {
                 let spot = self.locate(name)?;
                 self.change(&spot, |field| field.doc.clone_from(text));
@@ -277,6 +287,7 @@ impl<'a> Draft<'a> {
         let same_identifiers =
             before.identifier_field_ids().collect::<BTreeSet<_>>() == self.identifiers;
         if before.as_struct().fields() != self.fields || !same_identifiers {
+            self.check_defaults()?;
             let schema = self.schema()?;
             updates.push(TableUpdate::AddSchema { schema });
             updates.push(TableUpdate::SetCurrentSchema {

@@ -35,7 +35,7 @@ pub(super) fn check_promotion(name: &str, from: &Type, to: &Type) -> Result<()> 
 }
 
 /// A value of a column that becomes of type `to`.
-pub(super) fn promoted(value: Literal, to: &Type) -> Literal {
+pub(crate) fn promoted(value: Literal, to: &Type) -> Literal {
     use PrimitiveLiteral as L;
     use PrimitiveType as P;
     Literal::Primitive(match (value, to) {

@@ -28,9 +28,6 @@ const ORPHANS_MAX: usize = 1_000_000;
 /// Tables of the catalog that are looked at, at once.
 const CONCURRENT_LOADS: usize = 8;
 
-/// Property without which files of a table may be deleted.
-const GC: &str = "gc.enabled";
-
 /// Which files are looked for.
 #[derive(Clone, Debug, Default)]
 pub struct OrphanSearch {
@@ -72,15 +69,10 @@ impl Orphans {
         let Some(table) = catalogs.load(name).await? else {
             return Err(catalogs.not_found(name).await);
         };
-        let gc = table.metadata().properties().get(GC);
-        if gc.is_some_and(|value| value.eq_ignore_ascii_case("false")) {
-            return Err(Error::Refused(format!(
-                "files of table {name} must not be deleted: its property {GC} is false"
-            )));
-        }
+        let shown = name.to_string();
+        super::check_gc(&shown, table.metadata())?;
         let folders = folders(stores, table.metadata())?;
         refuse_tables_inside(catalogs, stores, name, &folders).await?;
-        let shown = name.to_string();
         let reachable = Reachable::of(&shown, &table, stores).await?;
         let mut found: Vec<(String, Address)> = Vec::new();
         for folder in &folders {

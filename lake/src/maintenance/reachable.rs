@@ -2,11 +2,14 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
-use iceberg::spec::{StatisticsFile, TableMetadata};
+use iceberg::spec::{SnapshotRef, StatisticsFile};
 use iceberg::table::Table;
 
-use crate::manifest::{Entries, ManifestFile, PartitionSpecs};
+use crate::manifest::{
+    DecodedManifest, EMBEDDED_LIST_PREFIX, Entries, ManifestFile, PartitionSpecs,
+};
 use crate::plan::ManifestCache;
 use crate::store::Stores;
 use crate::{Error, Result};
@@ -30,31 +33,22 @@ impl Reachable {
             hasher: RandomState::new(),
             files: HashSet::new(),
         };
-        let metadata = table.metadata();
+        let walk = Walk::new(name, table);
         let add = |found: &mut Self, location: &str| found.add(name, stores, location);
-        for location in named_by(metadata, table.metadata_location()) {
+        for location in walk.named() {
             add(&mut found, &location)?;
         }
-        let specs = PartitionSpecs::of(metadata);
-        // Nothing is read twice.
-        let cache = ManifestCache::new(0);
         let mut read = HashSet::new();
-        for snapshot in metadata.snapshots() {
-            let list = snapshot.manifest_list();
-            if !list.starts_with(crate::manifest::EMBEDDED_LIST_PREFIX) {
+        for snapshot in table.metadata().snapshots() {
+            if let Some(list) = list_of(snapshot) {
                 add(&mut found, list)?;
             }
-            for manifest in cache.manifest_list(table, snapshot).await?.iter() {
+            for manifest in walk.manifests(snapshot).await?.iter() {
                 add(&mut found, &manifest.path)?;
                 if !read.insert(found.hasher.hash_one(&manifest.path)) {
                     continue;
                 }
-                let manifest: &ManifestFile = manifest;
-                let spec = specs.of_manifest(name, manifest)?;
-                let decoded = cache
-                    .manifest_with(table.file_io(), manifest, spec, Entries::All)
-                    .await?;
-                for entry in &decoded.entries {
+                for entry in &walk.files(manifest).await?.entries {
                     add(&mut found, &entry.path)?;
                 }
             }
@@ -89,15 +83,57 @@ pub(super) type Address = (
     object_store::path::Path,
 );
 
-/// What the metadata file names itself, apart from manifest lists.
-fn named_by(metadata: &TableMetadata, own: Option<&str>) -> Vec<String> {
-    let log = metadata.metadata_log().iter();
-    let statistics = metadata.statistics_iter();
-    let partitions = metadata.partition_statistics_iter();
-    own.map(str::to_owned)
-        .into_iter()
-        .chain(log.map(|entry| entry.metadata_file.clone()))
-        .chain(statistics.map(|file: &StatisticsFile| file.statistics_path.clone()))
-        .chain(partitions.map(|file| file.statistics_path.clone()))
-        .collect()
+/// Reads what the metadata of a table refers to, level by level.
+pub(super) struct Walk<'a> {
+    name: &'a str,
+    table: &'a Table,
+    specs: PartitionSpecs,
+    /// Keeps nothing: no file is wanted twice.
+    cache: ManifestCache,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(name: &'a str, table: &'a Table) -> Self {
+        Self {
+            name,
+            table,
+            specs: PartitionSpecs::of(table.metadata()),
+            cache: ManifestCache::new(0),
+        }
+    }
+
+    /// What the metadata file names itself, apart from manifest lists: statistics, older metadata
+    /// files and, last, where it lies itself.
+    pub fn named(&self) -> Vec<String> {
+        let metadata = self.table.metadata();
+        let statistics = metadata.statistics_iter();
+        let partitions = metadata.partition_statistics_iter();
+        let log = metadata.metadata_log().iter();
+        statistics
+            .map(|file: &StatisticsFile| file.statistics_path.clone())
+            .chain(partitions.map(|file| file.statistics_path.clone()))
+            .chain(log.map(|entry| entry.metadata_file.clone()))
+            .chain(self.table.metadata_location().map(str::to_owned))
+            .collect()
+    }
+
+    /// The manifests of a snapshot.
+    pub async fn manifests(&self, snapshot: &SnapshotRef) -> Result<Arc<[ManifestFile]>> {
+        self.cache.manifest_list(self.table, snapshot).await
+    }
+
+    /// The files in a manifest, removed ones too.
+    pub async fn files(&self, manifest: &ManifestFile) -> Result<Arc<DecodedManifest>> {
+        let spec = self.specs.of_manifest(self.name, manifest)?;
+        let file_io = self.table.file_io();
+        self.cache
+            .manifest_with(file_io, manifest, spec, Entries::All)
+            .await
+    }
+}
+
+/// Where the manifest list of a snapshot lies; none where the snapshot names its manifests itself.
+pub(super) fn list_of(snapshot: &SnapshotRef) -> Option<&str> {
+    let list = snapshot.manifest_list();
+    (!list.starts_with(EMBEDDED_LIST_PREFIX)).then_some(list)
 }

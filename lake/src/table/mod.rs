@@ -20,6 +20,7 @@ use iceberg::table::Table;
 use self::scan::Scan;
 use crate::catalog::COLUMN_TYPE_PROPERTY;
 use crate::evolution::NAME_MAPPING;
+use crate::plan::bounds::literal_to_scalar;
 use crate::plan::statistics::scan_statistics;
 use crate::plan::{FilePlan, ManifestCache, plan_files};
 use crate::scan::mapping::NameRules;
@@ -44,6 +45,8 @@ pub struct IcebergTable {
     schema: IcebergSchemaRef,
     /// The columns of `schema`, then the metadata columns asked for.
     columns: Arc<TableColumns>,
+    /// What rows get for a column that an insertion leaves out, where that is not NULL.
+    defaults: Arc<HashMap<String, Expr>>,
     /// Columns that exist but cannot be read, by field id: the name of their type.
     unreadable: Arc<HashMap<i32, String>>,
     rules: NameRules,
@@ -84,6 +87,7 @@ impl IcebergTable {
         let unreadable = Arc::new(unreadable.collect());
         let rules = name_rules(&full_name, &table)?;
         let columns = Arc::new(columns_of(&full_name, &schema, &rules)?);
+        let defaults = Arc::new(defaults_of(&schema, &columns));
         Ok(Arc::new(Self {
             name,
             table,
@@ -91,6 +95,7 @@ impl IcebergTable {
             version: None,
             schema,
             columns,
+            defaults,
             unreadable,
             rules,
             manifests,
@@ -284,6 +289,17 @@ fn columns_of(table: &str, schema: &IcebergSchemaRef, rules: &NameRules) -> Resu
     })
 }
 
+fn defaults_of(schema: &IcebergSchemaRef, columns: &TableColumns) -> HashMap<String, Expr> {
+    let fields = schema.as_struct().fields().iter();
+    let fields = fields.zip(columns.arrow.fields());
+    let defaults = fields.filter_map(|(field, arrow)| {
+        let literal = field.write_default.as_ref()?.as_primitive_literal()?;
+        let value = literal_to_scalar(&literal, &field.field_type, arrow.data_type())?;
+        Some((field.name.clone(), Expr::Literal(value, None)))
+    });
+    defaults.collect()
+}
+
 fn name_rules(full_name: &str, table: &Table) -> Result<NameRules> {
     let metadata = table.metadata();
     match metadata.properties().get(NAME_MAPPING) {
@@ -310,6 +326,10 @@ impl TableProvider for IcebergTable {
 
     fn table_type(&self) -> TableType {
         TableType::Base
+    }
+
+    fn get_column_default(&self, column: &str) -> Option<&Expr> {
+        self.defaults.get(column)
     }
 
     /// All filters prune, none is applied completely: bounds and partitions rule files out, and

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use iceberg::TableCreation;
 use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
+use iceberg::table::Table;
 use inshore_lake::catalog::Catalogs;
 use inshore_lake::config::CatalogKind;
 use inshore_lake::evolution::{Alteration, Alterations};
@@ -115,8 +117,70 @@ pub async fn check_changes(catalogs: &Arc<Catalogs>) {
         assert!(catalogs.drop_table(table).await.unwrap());
         assert!(!catalogs.drop_table(table).await.unwrap());
     }
+    check_removal(catalogs).await;
     assert!(catalogs.drop_namespace("lake", "made").await.unwrap());
     assert!(!catalogs.drop_namespace("lake", "made").await.unwrap());
+}
+
+/// A table leaves its catalog to be deleted as it was seen, or not at all.
+async fn check_removal(catalogs: &Arc<Catalogs>) {
+    let t = name("made", "purged");
+    let made = async || {
+        let made = catalogs.create_table(&t, creation("purged")).await;
+        made.unwrap().unwrap()
+    };
+    let refused = |_: &Table| Err(Error::Refused("no".to_owned()));
+    assert!(catalogs.remove_table(&t, &refused).await.unwrap().is_none());
+    made().await;
+    let kept = catalogs.remove_table(&t, &refused).await;
+    assert!(matches!(kept, Err(Error::Refused(_))), "{kept:?}");
+
+    // Another writer is quicker, twice.
+    let looks = AtomicUsize::new(0);
+    let others = |_: &Table| {
+        let look = looks.fetch_add(1, Ordering::Relaxed);
+        if look < 2 {
+            let change = property(&format!("look{look}"), "x");
+            wait_for(catalogs.change_table(&t, &change)).unwrap();
+        }
+        Ok(())
+    };
+    let removed = catalogs.remove_table(&t, &others).await.unwrap().unwrap();
+    assert!(catalogs.load(&t).await.unwrap().is_none());
+    // A service drops what it has.
+    if !removed.catalog_deletes {
+        let properties = removed.table.metadata().properties();
+        assert!(properties.contains_key("look0") && properties.contains_key("look1"));
+        assert_eq!(looks.load(Ordering::Relaxed), 3);
+
+        // Another table has the name by now.
+        made().await;
+        let looks = AtomicUsize::new(0);
+        let replaced = |_: &Table| {
+            if looks.fetch_add(1, Ordering::Relaxed) == 0 {
+                wait_for(catalogs.drop_table(&t)).unwrap();
+                wait_for(catalogs.create_table(&t, creation("purged"))).unwrap();
+            }
+            Ok(())
+        };
+        let kept = catalogs.remove_table(&t, &replaced).await;
+        assert!(matches!(kept, Err(Error::Conflict(_))), "{kept:?}");
+        assert!(catalogs.drop_table(&t).await.unwrap());
+
+        // Or it has another name.
+        made().await;
+        let moved = name("made", "kept");
+        let renamed = |_: &Table| {
+            wait_for(catalogs.rename_table(&t, &moved)).unwrap();
+            Ok(())
+        };
+        assert!(catalogs.remove_table(&t, &renamed).await.unwrap().is_none());
+        assert!(catalogs.drop_table(&moved).await.unwrap());
+    }
+}
+
+fn wait_for<T>(call: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(call))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ use iceberg::spec::Transform;
 use inshore_lake::catalog::Catalogs;
 use inshore_lake::config::CatalogKind;
 use inshore_lake::evolution::{Alteration, Alterations, FieldPath, PartitionChoice, PartitionKey};
+use inshore_lake::maintenance::{Purged, purge_table};
 use inshore_lake::snapshot::{ChangeRef, Mode, RefAction, RefChange, RefKind, Retention};
 use inshore_lake::write::Append;
 use inshore_lake::{Error, TableName};
@@ -407,4 +408,40 @@ async fn a_staged_table_appears_with_its_rows_or_not_at_all() {
     assert!(made.unwrap().is_none());
     let there = catalogs.load(&t).await.unwrap().unwrap();
     assert_eq!(there.metadata().uuid(), other.unwrap().metadata().uuid());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_deletes_the_files_of_its_tables() {
+    let (dir, _server, shared, catalogs) = begin().await;
+    let t = table(&catalogs).await;
+    append(&catalogs, &t, 3).await.unwrap();
+    let location = catalogs.load(&t).await.unwrap().unwrap();
+    let location = location.metadata().location().to_owned();
+    let files = || {
+        std::fs::read_dir(dir.path().join("made/t/data"))
+            .unwrap()
+            .count()
+    };
+    assert_eq!(files(), 1);
+    // What is not known is said, and no file of ours is touched.
+    shared.lock().unwrap().faults.push_back(Fault::DropBefore);
+    let error = purge_table(&catalogs, &t).await.unwrap_err();
+    assert!(matches!(error, Error::CommitUnknown { .. }), "{error}");
+    assert!(!error.is_retryable());
+    let purged = purge_table(&catalogs, &t).await.unwrap();
+    assert_eq!(purged, Some(Purged::default()));
+    assert_eq!(shared.lock().unwrap().purged, [location]);
+    assert_eq!(files(), 1);
+    assert_eq!(purge_table(&catalogs, &t).await.unwrap(), None);
+    // Where files must not be deleted, nothing is sent.
+    let mut creation = creation("t");
+    let gc = ("gc.enabled".to_owned(), "false".to_owned());
+    creation.properties.extend([gc]);
+    catalogs.create_table(&t, creation).await.unwrap().unwrap();
+    let error = purge_table(&catalogs, &t).await.unwrap_err();
+    assert!(matches!(error, Error::Refused(_)), "{error}");
+    assert!(catalogs.load(&t).await.unwrap().is_some());
+    // Dropping it without its files says so.
+    assert!(catalogs.drop_table(&t).await.unwrap());
+    assert_eq!(shared.lock().unwrap().purged.len(), 1);
 }

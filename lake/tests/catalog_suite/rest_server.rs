@@ -46,7 +46,9 @@ pub struct Catalog {
     pub views: BTreeMap<Name, Value>,
     /// Whether views are among the endpoints.
     pub has_views: bool,
-    /// For the next commits of tables.
+    /// Locations of tables whose files were to be deleted.
+    pub purged: Vec<String>,
+    /// For the next commits of tables, and for the next that are dropped.
     pub faults: VecDeque<Fault>,
     /// Method and path of every request.
     pub seen: Vec<String>,
@@ -115,10 +117,7 @@ impl Catalog {
                 match method {
                     "GET" => self.load(&name),
                     "POST" => self.commit_or_fail(&name, body),
-                    "DELETE" => match self.tables.remove(&name) {
-                        Some(_) => Ok(Value::Null),
-                        None => missing(&name),
-                    },
+                    "DELETE" => self.drop_table(&name, request),
                     _ => refuse(405, "Method", "no such method"),
                 }
             }
@@ -187,6 +186,24 @@ impl Catalog {
         }
         self.namespaces.retain(|known| known != namespace);
         Ok(Value::Null)
+    }
+
+    /// Closes the connection for a fault, done before that or not.
+    fn drop_table(&mut self, name: &Name, request: &Request) -> Answer {
+        let fault = self.faults.pop_front();
+        if fault == Some(Fault::DropBefore) {
+            return refuse(0, "Fault", "");
+        }
+        let Some((_, metadata)) = self.tables.remove(name) else {
+            return missing(name);
+        };
+        if request.query.get("purgeRequested").map(String::as_str) == Some("true") {
+            self.purged.push(metadata.location().to_owned());
+        }
+        match fault {
+            Some(Fault::DropAfter) => refuse(0, "Fault", ""),
+            _ => Ok(Value::Null),
+        }
     }
 
     fn rename(&mut self, body: &Value) -> Answer {

@@ -17,6 +17,7 @@ use super::session::{Answer, Failure};
 use super::{FORMAT_VERSION, RestBackend, identifier};
 use crate::catalog::backend::Commits;
 use crate::catalog::commit::built;
+use crate::catalog::removal::Taken;
 use crate::{Error, Result, TableName};
 
 /// Waits before the looks that follow a lost answer: the service may still be at it.
@@ -212,6 +213,26 @@ impl Commits for RestBackend {
                 Some((false, _)) => Ok(None),
                 None => Err(Error::commit_unknown(name, &error)),
             },
+        }
+    }
+
+    /// The service deletes the files (OpenAPI, `dropTable` with `purgeRequested`). The protocol has
+    /// no requirements for it.
+    async fn take_out(&self, name: &TableName, _: &Table) -> Result<Taken> {
+        let Some(path) = self.table_path(name).await? else {
+            return Ok(Taken::Late);
+        };
+        let purge = [("purgeRequested", "true")];
+        let sent = self.session.send(Method::DELETE, &path, &purge, None).await;
+        let answer = match sent {
+            Ok(answer) => answer,
+            Err(Failure::NotSent(error)) => return Err(error),
+            Err(Failure::Lost(error)) => return Err(Error::commit_unknown(name, &error)),
+        };
+        match answer.status {
+            200..300 => Ok(Taken::WithFiles),
+            404 => Ok(Taken::Late),
+            _ => Err(self.session.refused(&answer)),
         }
     }
 }

@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 
 use self::session::{Answer, Session, encode, plain_separator};
 use super::backend::{Backend, Levels, Shared, Writer, walk_namespaces};
+use super::lost::may_have_lost;
 use super::view::View;
 use super::{files, metadata, scrub::Service};
 use crate::config::{CatalogConfig, Secret};
@@ -346,9 +347,30 @@ struct Loaded {
     metadata: TableMetadata,
 }
 
+/// The table, as far as all of its metadata was read.
+fn complete(
+    name: &str,
+    text: &Bytes,
+    loaded: Loaded,
+    exactly: bool,
+) -> Result<(TableMetadata, Option<String>)> {
+    let Loaded {
+        metadata_location,
+        mut metadata,
+    } = loaded;
+    if exactly {
+        metadata::check_complete(name, text, &metadata)?;
+    } else if may_have_lost(text, &metadata) {
+        let mut body: Value = serde_json::from_slice(text).unwrap_or_default();
+        let value = body.get_mut("metadata").map(Value::take);
+        metadata = metadata::with_lost(name, value.unwrap_or_default(), metadata)?;
+    }
+    Ok((metadata, metadata_location))
+}
+
 fn parse(name: &str, text: &Bytes, exactly: bool) -> Result<(TableMetadata, Option<String>)> {
     let refused = match serde_json::from_slice::<Loaded>(text) {
-        Ok(loaded) => return Ok((loaded.metadata, loaded.metadata_location)),
+        Ok(loaded) => return complete(name, text, loaded, exactly),
         Err(refused) => refused.to_string(),
     };
     let mut body: Value = serde_json::from_slice(text).unwrap_or_default();

@@ -107,6 +107,17 @@ impl SqlBackend {
         Ok(rows.is_some_and(|rows| rows > 0))
     }
 
+    pub(super) async fn delete_pointer(&self, name: &TableName, from: &str) -> Result<bool> {
+        let statement = format!(
+            "DELETE FROM iceberg_tables \
+             WHERE catalog_name = $1 AND table_namespace = $2 AND table_name = $3 \
+             AND metadata_location = $4 AND {IS_TABLE}"
+        );
+        let arguments = [&*self.name, &*name.namespace, &*name.table, from];
+        let rows = self.change(&statement, &arguments).await?;
+        Ok(rows.is_some_and(|rows| rows > 0))
+    }
+
     pub(super) async fn move_table(&self, from: &TableName, to: &TableName) -> Result<bool> {
         let statement = format!(
             "UPDATE iceberg_tables SET table_namespace = $4, table_name = $5 \

@@ -310,6 +310,10 @@ impl Pointers for SqlBackend {
     async fn swap(&self, name: &TableName, from: &str, to: &str) -> Result<bool> {
         self.swap_pointer(name, from, to).await
     }
+
+    async fn remove(&self, name: &TableName, from: &str) -> Result<bool> {
+        self.delete_pointer(name, from).await
+    }
 }
 
 impl SqlBackend {
