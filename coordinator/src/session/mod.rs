@@ -55,6 +55,17 @@ pub struct Session {
     views: Mutex<BTreeMap<TableName, View>>,
 }
 
+/// What a statement does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It gives rows, and changes nothing.
+    Query,
+    /// It changes something; its result, if any, is the number of rows.
+    Changes,
+    /// It changes something, and gives rows.
+    Call,
+}
+
 /// A statement that is ready to run. Dropping it forgets the query.
 pub struct Planned {
     /// The registered query.
@@ -101,9 +112,15 @@ impl Planned {
         self.shape.schema()
     }
 
-    /// Whether its result is the number of rows that it changes.
-    pub fn changes_rows(&self) -> bool {
-        matches!(self.body, Some(Body::Insert { .. }))
+    /// What it does beside giving rows.
+    pub fn effect(&self) -> Effect {
+        match &self.body {
+            Some(Body::Insert { .. } | Body::Copy { .. } | Body::Truncate { .. })
+            | Some(Body::Done)
+            | None => Effect::Changes,
+            Some(Body::Call(_)) => Effect::Call,
+            Some(Body::Plan { .. } | Body::Explain { .. }) => Effect::Query,
+        }
     }
 }
 
@@ -171,7 +188,8 @@ impl Session {
         }
     }
 
-    /// The schema of a statement's result; nothing is carried out.
+    /// The schema of a statement's result, empty for one that changes something: a client tells by
+    /// that what to ask for. Nothing is carried out.
     pub async fn describe(&self, sql: &str) -> Result<SchemaRef> {
         let (kind, mentions) = self.read(sql)?;
         let config = self.settings.lock().clone();
@@ -181,7 +199,9 @@ impl Session {
                     .logical_plan(statement, &mentions, config.clone())
                     .await?;
                 match plan {
-                    LogicalPlan::Statement(_) => return Ok(Arc::new(Schema::empty())),
+                    LogicalPlan::Statement(_) | LogicalPlan::Dml(_) => {
+                        return Ok(Arc::new(Schema::empty()));
+                    }
                     plan => self.body_of(plan, config)?,
                 }
             }
@@ -198,9 +218,7 @@ impl Session {
                 self.body_of(plan, config)?
             }
             Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
-            Kind::CreateTableAs(_) | Kind::Copy(_) => return Ok(insert::schema()),
             Kind::Call(call) => return Ok(self.procedure(&call, config)?.schema()),
-            Kind::Truncate { .. } => return Ok(truncate::schema()),
             _ => return Ok(Arc::new(Schema::empty())),
         };
         Ok(Arc::clone(shape.schema()))
