@@ -19,7 +19,7 @@ use super::service::Door;
 type Rpc<T> = Result<Response<T>, Status>;
 
 /// The actions that work, each with the messages it takes and gives.
-const ACTIONS: [(&str, &str); 5] = [
+const ACTIONS: [(&str, &str); 7] = [
     (
         "CreatePreparedStatement",
         "Prepares a statement: ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult",
@@ -39,6 +39,14 @@ const ACTIONS: [(&str, &str); 5] = [
     (
         "CloseSession",
         "Ends the session: CloseSessionRequest, CloseSessionResult",
+    ),
+    (
+        "CancelFlightInfo",
+        "Cancels a statement: CancelFlightInfoRequest, CancelFlightInfoResult",
+    ),
+    (
+        "CancelQuery",
+        "Cancels a statement: ActionCancelQueryRequest, ActionCancelQueryResult",
     ),
 ];
 

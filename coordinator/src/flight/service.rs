@@ -12,15 +12,16 @@ use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
-    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
-    ActionCreatePreparedStatementResult, Any, CommandGetCatalogs, CommandGetDbSchemas,
-    CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandPreparedStatementQuery,
-    CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate, ProstMessageExt,
-    SqlInfo, TicketStatementQuery,
+    ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest,
+    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
+    CommandGetCatalogs, CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTableTypes,
+    CommandGetTables, CommandPreparedStatementQuery, CommandPreparedStatementUpdate,
+    CommandStatementQuery, CommandStatementUpdate, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
-    Action, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse,
-    IpcMessage, SchemaAsIpc, SchemaResult, Ticket,
+    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor,
+    FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, SchemaAsIpc,
+    SchemaResult, Ticket,
 };
 use bytes::Bytes;
 use datafusion::error::DataFusionError;
@@ -163,7 +164,16 @@ impl Door {
         result.map_err(|error: arrow::error::ArrowError| Status::internal(error.to_string()))
     }
 
-    /// Options of the session, and its end.
+    /// Cancels the statement whose result was promised.
+    fn cancel(&self, info: Option<FlightInfo>) -> Result<CancelStatus> {
+        let id = info.map(|info| info.app_metadata).unwrap_or_default();
+        Ok(match self.node.queries.cancel(text(&id)?)? {
+            true => CancelStatus::Cancelled,
+            false => CancelStatus::NotCancellable,
+        })
+    }
+
+    /// Options of the session, and its end; the end of a statement.
     async fn session_action(&self, key: Key, action: &Action) -> Rpc<Option<Answer>> {
         let malformed = |error: prost::DecodeError| {
             Status::invalid_argument(format!("{}: {error}", action.r#type))
@@ -183,6 +193,11 @@ impl Door {
                 // Asking does not begin a session: these are what one would have.
                 None => options::get(&self.node.session()).encode_to_vec(),
             },
+            "CancelFlightInfo" => {
+                let request = CancelFlightInfoRequest::decode(&*action.body).map_err(malformed)?;
+                let status = self.cancel(request.info).map_err(status)? as i32;
+                CancelFlightInfoResult { status }.encode_to_vec()
+            }
             "CloseSession" => {
                 self.sessions.close(&key);
                 let status = CloseStatus::Closed as i32;
@@ -535,6 +550,19 @@ impl FlightSqlService for Door {
             response.metadata_mut().insert("set-cookie", cookie);
         }
         Ok(response)
+    }
+
+    /// As `CancelFlightInfo`, for older clients.
+    async fn do_action_cancel_query(
+        &self,
+        query: ActionCancelQueryRequest,
+        _request: Request<Action>,
+    ) -> Rpc<ActionCancelQueryResult> {
+        let info = FlightInfo::decode(query.info)
+            .map_err(|error| Status::invalid_argument(format!("CancelQuery: {error}")))?;
+        // The values of both are the same.
+        let result = self.cancel(Some(info)).map_err(status)? as i32;
+        Ok(ActionCancelQueryResult { result })
     }
 
     async fn register_sql_info(&self, _id: i32, _result: &SqlInfo) {}

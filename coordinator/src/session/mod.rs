@@ -12,6 +12,8 @@ mod views;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -32,6 +34,8 @@ use inshore_lake::files::FilesTable;
 use inshore_lake::name::TableName;
 use inshore_lake::table::IcebergTable;
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::copy::{self, Copy};
 use crate::ddl::NewTableAs;
@@ -49,6 +53,11 @@ const SESSION_TABLES_MAX: usize = 1_000;
 
 /// A client's session.
 pub struct Session {
+    /// Unique over coordinators and time.
+    pub id: Uuid,
+    /// When it began.
+    pub opened: SystemTime,
+    statements: AtomicU64,
     node: Arc<Coordinator>,
     settings: Mutex<SessionConfig>,
     tables: Mutex<BTreeMap<TableName, Arc<IcebergTable>>>,
@@ -135,11 +144,19 @@ impl Drop for Planned {
 impl Session {
     pub(crate) fn new(node: Arc<Coordinator>) -> Self {
         Self {
+            id: Uuid::now_v7(),
+            opened: SystemTime::now(),
+            statements: AtomicU64::new(0),
             settings: Mutex::new(node.base_config()),
             tables: Mutex::default(),
             views: Mutex::default(),
             node,
         }
+    }
+
+    /// How many statements it was given.
+    pub fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
     }
 
     /// Plans a statement and starts it.
@@ -172,8 +189,9 @@ impl Session {
 
     /// Plans a statement. Commands, which have no result, are carried out here.
     pub async fn plan(&self, sql: &str) -> Result<Planned> {
-        let query = self.node.queries.begin(sql);
-        match self.plan_body(sql).await {
+        let query = self.node.queries.begin(sql, self.id);
+        self.statements.fetch_add(1, Ordering::Relaxed);
+        match query.unless_cancelled(self.plan_body(sql)).await {
             Ok((shape, body)) => Ok(Planned {
                 query,
                 shape,
@@ -181,8 +199,7 @@ impl Session {
                 node: Arc::clone(&self.node),
             }),
             Err(error) => {
-                let text = error.to_string();
-                self.node.queries.end(&query, State::Failed, Some(text));
+                self.node.queries.end_with(&query, &error);
                 Err(error)
             }
         }
@@ -225,6 +242,9 @@ impl Session {
     }
 
     fn read(&self, sql: &str) -> Result<(Kind, Vec<Mention>)> {
+        if let Some(query_id) = statement::killed(sql)? {
+            return Ok((Kind::Kill(query_id), vec![]));
+        }
         let mut parsed = statement::parse(sql)?;
         let catalogs = &self.node.options.catalogs;
         let in_catalog = |name: &str| catalogs.contains(name);
@@ -302,6 +322,10 @@ impl Session {
             }
             Kind::Use(parts) => {
                 self.use_schema(&parts).await?;
+                Ok(done())
+            }
+            Kind::Kill(query_id) => {
+                self.node.queries.cancel(&query_id)?;
                 Ok(done())
             }
             Kind::CreateExternalTable(create) => {
@@ -396,14 +420,18 @@ impl Session {
         let shape = planned.shape.clone();
         let body = planned.body.take();
         let started = match body {
-            Some(body) => self.start(body, &shape).await,
+            Some(body) => {
+                let cancelled = query.cancelled().clone();
+                query
+                    .unless_cancelled(self.start(body, &shape, cancelled))
+                    .await
+            }
             None => Err(Error::Sql("the statement has run already".to_owned())),
         };
         let (plan, stream) = match started {
             Ok(started) => started,
             Err(error) => {
-                let text = error.to_string();
-                self.node.queries.end(&query, State::Failed, Some(text));
+                self.node.queries.end_with(&query, &error);
                 return Err(error);
             }
         };
@@ -427,6 +455,7 @@ impl Session {
         &self,
         body: Body,
         shape: &ResultShape,
+        cancelled: CancellationToken,
     ) -> Result<(Arc<dyn ExecutionPlan>, SendableRecordBatchStream)> {
         match body {
             Body::Plan { plan, config } => {
@@ -446,7 +475,7 @@ impl Session {
                 }
                 let (plan, state) = self.physical_plan(&prepared.plan, config).await?;
                 let files = execute_stream(Arc::clone(&plan), state.task_ctx())?;
-                Ok((plan, prepared.run(catalogs, files)))
+                Ok((plan, prepared.run(catalogs, files, cancelled)))
             }
             Body::Copy { copy, plan, config } => {
                 let names = ResultShape::of(plan.schema());
