@@ -44,8 +44,13 @@ credential = "{user}:{secret}"
 
 [lakes.main]
 root = "s3://{bucket}"
-properties = {{ aws_endpoint = "http://127.0.0.1:{s3}", aws_access_key_id = "{user}", aws_secret_access_key = "{secret}",
-                aws_region = "us-east-1", aws_allow_http = "true" }}
+
+[lakes.main.properties]
+aws_endpoint = "http://127.0.0.1:{s3}"
+aws_access_key_id = "{user}"
+aws_secret_access_key = "{secret}"
+aws_region = "us-east-1"
+aws_allow_http = "true"
 """
 
 

@@ -2,9 +2,10 @@
 """What Inshore writes is what other systems read, and writers of several kinds share one table.
 
 Tables of format versions 1, 2 and 3 are made and filled in SQL, with every type and transform and with values at the
-edges, and again after a change of columns: PyIceberg and DuckDB's Iceberg extension have to read the rows that Inshore
-reads, PyIceberg also through filters that its pruning answers. Then PyIceberg and Inshore append to one table at the same time:
-every acknowledged row has to be there once.
+edges, and again after changes of columns and of partitioning: PyIceberg and DuckDB's Iceberg extension have to read the
+rows that Inshore reads, PyIceberg also through filters that its pruning answers. Branches and tags are made and written
+by Inshore and PyIceberg, and read by both. Then PyIceberg and Inshore append to one table at the same time: every
+acknowledged row has to be there once.
 """
 
 import environment
@@ -12,6 +13,7 @@ import environment
 environment.enter()
 
 import argparse  # noqa: E402
+import datetime  # noqa: E402
 import logging  # noqa: E402
 import pathlib  # noqa: E402
 import subprocess  # noqa: E402
@@ -165,6 +167,115 @@ def check_rewritten(shell: Shell, version: int) -> list[str]:
     return problems
 
 
+def check_evolved(shell: Shell, version: int) -> list[str]:
+    """What is wrong with tables of this format version whose partitioning and fields changed between their rows."""
+    evolved, shrunk = f"evolved{version}", f"shrunk{version}"
+    properties = f"TBLPROPERTIES ('format-version' = {version}, 'commit.manifest.min-count-to-merge' = 3)"
+    shell.must(
+        f"CREATE TABLE written.{evolved} (id bigint, k int, ts timestamp, st STRUCT<a int, gone int>)"
+        f" PARTITIONED BY (day(ts), k) {properties}"
+    )
+    rows: list[tuple] = []
+    before = ("named_struct('a', {0}, 'gone', 0)", lambda number: {"c": None, "b": number})
+    after = ("named_struct('c', 'c{0}', 'b', {0})", lambda number: {"c": f"c{number}", "b": number})
+    for clause, (struct, expected) in (
+        ("", before),
+        ("REPLACE PARTITION FIELD day(ts) WITH month(ts)", before),
+        ("ADD PARTITION FIELD bucket(4, id) AS shard", before),
+        ("RENAME COLUMN st.a TO b, ALTER COLUMN st.b TYPE bigint, ADD COLUMN st.c varchar FIRST, DROP COLUMN st.gone", after),
+        ("ALTER COLUMN k TYPE bigint", after),
+        ("DROP PARTITION FIELD k", after),
+        ("DROP PARTITION FIELD shard, ADD PARTITION FIELD k AS kk", after),
+    ):
+        if clause:
+            shell.must(f"ALTER TABLE written.{evolved} {clause}")
+        numbers = range(len(rows), len(rows) + 4)
+        times = [datetime.datetime(2024, 1 + number % 3, 1 + number % 2, 10) for number in numbers]
+        values = [
+            f"({number}, {number % 3}, TIMESTAMP '{time}', {struct.format(number)})"
+            for number, time in zip(numbers, times, strict=True)
+        ]
+        shell.must(f"INSERT INTO written.{evolved} VALUES {', '.join(values)}, (1000, NULL, NULL, NULL)")
+        rows += [(number, number % 3, time, expected(number)) for number, time in zip(numbers, times, strict=True)]
+        rows.append((1000, None, None, None))
+    expected_rows = {evolved: rows}
+    if version > 1:
+        # A column goes that only older files are partitioned by.
+        shell.must(f"CREATE TABLE written.{shrunk} (id bigint, k int) PARTITIONED BY (k, bucket(3, id)) {properties}")
+        shell.must(f"INSERT INTO written.{shrunk} VALUES (1, 1), (2, 2), (3, NULL)")
+        shell.must(f"ALTER TABLE written.{shrunk} DROP PARTITION FIELD k, DROP COLUMN k, ADD COLUMN note varchar")
+        shell.must(f"INSERT INTO written.{shrunk} VALUES (4, 'four')")
+        expected_rows[shrunk] = [(1, None), (2, None), (3, None), (4, "four")]
+    problems = []
+    for name, wanted in expected_rows.items():
+        wanted = sorted(tuple(map(str, row)) for row in wanted)
+        for reader, read in (
+            ("PyIceberg", lambda: shell.lake.catalog().load_table(("written", name)).scan().to_arrow()),
+            ("DuckDB", lambda: duckdb_rows(shell.lake, name, "*")),
+            ("Inshore", lambda: cluster.run_embedded(shell.binary, shell.lake, f"SELECT * FROM written.{name}")),
+        ):
+            try:
+                found = rows_of(read())
+            except Exception as error:  # a reader that cannot
+                problems.append(f"{name}: {reader} fails: {error!r}")
+                continue
+            if found != wanted:
+                problems.append(f"{name}: {reader} reads {len(found)} rows that are not the {len(wanted)} wanted ones")
+    table = shell.lake.catalog().load_table(("written", evolved))
+    for row_filter, holds in (
+        ("k == 1", lambda row: row[1] == 1),
+        ("ts < '2024-02-01T00:00:00'", lambda row: row[2] is not None and row[2].month == 1),
+        ("ts is null", lambda row: row[2] is None),
+        ("id == 6", lambda row: row[0] == 6),
+        ("k is null and id == 1000", lambda row: row[1] is None),
+    ):
+        left, count = table.scan(row_filter=row_filter).to_arrow().num_rows, sum(map(holds, rows))
+        if left != count:
+            problems.append(f"{evolved}: PyIceberg finds {left} rows instead of {count} where {row_filter}")
+    print(f"evolved, v{version}: {'ok' if not problems else 'WRONG'}", flush=True)
+    return problems
+
+
+def check_branches(shell: Shell, version: int) -> list[str]:
+    """What is wrong with branches and tags of a table of this format version, which PyIceberg writes to as well."""
+    table = f"written.branched{version}"
+    for sql in (
+        f"CREATE TABLE {table} (id bigint) TBLPROPERTIES ('format-version' = {version})",
+        f"ALTER TABLE {table} CREATE BRANCH early",
+        f"INSERT INTO {table}.branch_early VALUES (100)",
+        f"INSERT INTO {table} VALUES (1), (2)",
+        f"ALTER TABLE {table} CREATE TAG first RETAIN 7 DAYS",
+        f"ALTER TABLE {table} CREATE BRANCH audit WITH SNAPSHOT RETENTION 3 SNAPSHOTS 2 HOURS",
+        f"INSERT INTO {table}.branch_audit VALUES (3)",
+        f"INSERT INTO {table} VALUES (4)",
+    ):
+        shell.must(sql)
+    loaded = shell.lake.catalog().load_table(table)
+    loaded.append(pa.table({"id": pa.array([5], pa.int64())}), branch="audit")
+    shell.must(f"INSERT INTO {table}.branch_audit VALUES (6)")
+    loaded.refresh()
+    kept = {
+        name: (str(ref.snapshot_ref_type), ref.max_ref_age_ms, ref.min_snapshots_to_keep, ref.max_snapshot_age_ms)
+        for name, ref in loaded.refs().items()
+    }
+    problems = []
+    wanted = {
+        "main": ("branch", None, None, None),
+        "early": ("branch", None, None, None),
+        "first": ("tag", 604_800_000, None, None),
+        "audit": ("branch", None, 3, 7_200_000),
+    }
+    if {name: (kind.rpartition(".")[2].lower(), *ages) for name, (kind, *ages) in kept.items()} != wanted:
+        problems.append(f"{table}: PyIceberg has the refs {kept}")
+    for ref, ids in (("main", [1, 2, 4]), ("early", [100]), ("first", [1, 2]), ("audit", [1, 2, 3, 5, 6])):
+        theirs = sorted(loaded.scan().use_ref(ref).to_arrow()["id"].to_pylist())
+        ours = cluster.run_embedded(shell.binary, shell.lake, f"SELECT id FROM {table} FOR VERSION AS OF '{ref}'")
+        if theirs != ids or sorted(ours["id"].to_pylist()) != ids:
+            problems.append(f"{table}, {ref}: PyIceberg reads {theirs}, Inshore {ours['id'].to_pylist()}, not {ids}")
+    print(f"branches and tags, v{version}: {'ok' if not problems else 'WRONG'}", flush=True)
+    return problems
+
+
 def duckdb_rows(lake: lakes.Lake, name: str, sums: str) -> pa.Table:
     con = duckdb_peer.connect(threads=2)
     duckdb_peer.load_iceberg(con)
@@ -240,6 +351,8 @@ def main() -> int:
         shell.must("CREATE SCHEMA written")
         problems = [problem for version in PARTITIONED_BY for problem in check_version(shell, version)]
         problems += [problem for version in PARTITIONED_BY for problem in check_rewritten(shell, version)]
+        problems += [problem for version in PARTITIONED_BY for problem in check_evolved(shell, version)]
+        problems += [problem for version in (2, 3) for problem in check_branches(shell, version)]
         problems += check_writers(shell, arguments.commits)
     for problem in problems:
         print(problem)

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -32,6 +33,9 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 10
 
+# Below the ports that systems give to outgoing connections: nobody takes one while its server is started again.
+PORTS = range(15_000, 32_000)
+
 # The state in `system.workers` of a worker that is given tasks; the others are draining or lost.
 LIVE = "active"
 
@@ -53,6 +57,8 @@ class Process:
         """SIGKILL: no chance to say goodbye to anyone."""
         self.child.kill()
         self.child.wait()
+        if self.child.stdin:
+            self.child.stdin.close()
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL when it does not end in time."""
@@ -118,12 +124,26 @@ class Cluster:
         self.workers.append(worker)
         return worker
 
+    def restart_coordinator(self) -> Process:
+        """Starts one in the place of the coordinator, which was killed: where clients and workers look for it."""
+        self.coordinator = self._start("coordinator", self.coordinator.address)
+        return self.coordinator
+
+    def replace_worker(self, killed: Process, address: str | None = None) -> Process:
+        """Starts a worker in the place of one that was killed; on an address of its own unless one is given."""
+        worker = self._start("worker", address or free_address())
+        self.workers[self.workers.index(killed)] = worker
+        return worker
+
     def _start(self, role: str, address: str) -> Process:
-        self._started += 1
-        name = role if role == "coordinator" else f"{role}-{self._started - 1}"
+        name = role
+        if role == "worker":
+            self._started += 1
+            name = f"worker-{self._started}"
         log = self.dir / f"{name}.log"
         command = [self.binary, role, "--config", self.config, "--listen", address, "--exit-with-parent"]
-        with open(log, "wb") as output:
+        # A coordinator that is started again goes on in its log.
+        with open(log, "ab") as output:
             # The server holds the other end of its stdin: it ends when this process does, however that ends.
             child = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=child_environment()
@@ -173,15 +193,7 @@ default_schema = "{tpch.NAMESPACES[0]}"
 coordinator.listen = "{listen}"
 worker.coordinator = "grpc://{listen}"
 
-[catalogs.{tpch.CATALOG}]
-type = "sql"
-uri = "sqlite://{lake.database}"
-warehouse = "file://{lake.warehouse}"
-name = "{tpch.CATALOG}"
-
-[lakes.main]
-root = "file://{lake.root}"
-"""
+{lake.config()}"""
     # Dotted keys of the top level have to stand before the first table.
     text = "".join(f"{setting}\n" for setting in settings) + text
     try:
@@ -198,9 +210,12 @@ def child_environment() -> dict[str, str]:
 
 def free_address() -> str:
     """An address on loopback that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    # Of its own, so that seeded scripts do not all choose the same.
+    for port in random.SystemRandom().sample(PORTS, 100):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
+    raise RuntimeError(f"no free port from {PORTS.start} to {PORTS.stop}")
 
 
 def connect(uri: str, timeout_s: float = 900) -> flightsql.Connection:

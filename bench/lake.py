@@ -51,6 +51,19 @@ class Lake:
             tpch.CATALOG, uri=f"sqlite:///{self.database}", warehouse=f"file://{self.warehouse}", echo="false"
         )
 
+    def config(self) -> str:
+        """The catalog and the lake in a node's configuration."""
+        return f"""\
+[catalogs.{tpch.CATALOG}]
+type = "sql"
+uri = "sqlite://{self.database}"
+warehouse = "file://{self.warehouse}"
+name = "{tpch.CATALOG}"
+
+[lakes.main]
+root = "file://{self.root}"
+"""
+
     def metadata_file(self, namespace: str, table: str) -> str:
         """Path of the table's current metadata file."""
         return self.catalog().load_table((namespace, table)).metadata_location.removeprefix("file://")

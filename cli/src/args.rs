@@ -35,7 +35,7 @@ pub enum Command {
     Coordinator(CoordinatorArgs),
     /// Run a worker: it registers with a coordinator and reads the lake for it.
     Worker(WorkerArgs),
-    /// Build a demo lake, start a cluster on it, and run the 22 TPC-H queries.
+    /// Start a cluster, have it make a lake, and run the 22 TPC-H queries on it.
     Demo(DemoArgs),
     /// Inspect the configuration.
     Config(ConfigArgs),
@@ -150,7 +150,7 @@ pub struct WorkerArgs {
     The lake lies in DIR, by default $XDG_CACHE_HOME/inshore/demo/sf<N> (~/.cache/...), and is \
     used again by the next run.")]
 pub struct DemoArgs {
-    /// TPC-H scale factor; 1 is about 8.7 million rows and 250 MB.
+    /// TPC-H scale factor; 1 is about 8.7 million rows and 250 MB, and 350 MB more while it is made.
     #[arg(long, value_name = "N", default_value_t = 0.1, value_parser = scale)]
     pub scale: f64,
     /// Where the lake lies.

@@ -11,12 +11,15 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::{ScalarValue, TableReference};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, WriteOp, lit};
+use datafusion::logical_expr::{
+    DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, Values, WriteOp, lit,
+};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt;
 use iceberg::TableCreation;
@@ -25,6 +28,7 @@ use iceberg::table::Table;
 use inshore_lake::TableName;
 use inshore_lake::catalog::{Catalogs, Change, Replacement, ReplacementWithRows};
 use inshore_lake::table::IcebergTable;
+use inshore_lake::version::TableVersion;
 use inshore_lake::write::{
     Append, Overwrite, Ranges, SampleProvider, StatementFiles, WriteProvider, WriteTarget,
     data_files, row_bytes,
@@ -36,8 +40,8 @@ use crate::{Error, Result};
 
 /// Where rows go.
 enum Target {
-    /// A table that is there.
-    Table(Table),
+    /// A table that is there, and a branch of it if not `main`.
+    Table(Table, Option<String>),
     /// A table that is made with them.
     New {
         creation: Box<TableCreation>,
@@ -49,8 +53,8 @@ enum Target {
 
 /// How files become part of a table.
 enum Commit {
-    Add,
-    Overwrite,
+    Add(Option<String>),
+    Overwrite(Option<String>),
     Create,
     Replace(Box<Replacement>),
 }
@@ -116,11 +120,21 @@ impl Insert {
                 dml.table_name
             )));
         };
+        let branch = match target.version() {
+            None => None,
+            Some(TableVersion::Branch(branch)) => Some(branch.clone()),
+            Some(_) => {
+                return Err(Error::Unsupported(format!(
+                    "{} is no branch; rows can be added to a branch of a table only",
+                    dml.table_name
+                )));
+            }
+        };
         Ok(Self {
             name: target.name().clone(),
-            target: Target::Table(target.table().clone()),
+            target: Target::Table(target.table().clone(), branch),
             overwrite,
-            input: Arc::unwrap_or_clone(dml.input),
+            input: with_nullable_values(Arc::unwrap_or_clone(dml.input))?,
         })
     }
 
@@ -159,8 +173,8 @@ impl Insert {
     /// As [`Catalogs::stage_table`] and [`WriteTarget::new`].
     pub async fn prepare(self, catalogs: &Catalogs) -> Result<Option<Prepared>> {
         let (table, commit) = match self.target {
-            Target::Table(table) if self.overwrite => (table, Commit::Overwrite),
-            Target::Table(table) => (table, Commit::Add),
+            Target::Table(table, branch) if self.overwrite => (table, Commit::Overwrite(branch)),
+            Target::Table(table, branch) => (table, Commit::Add(branch)),
             Target::Replaced(replacement) => match catalogs.load(&self.name).await? {
                 Some(table) => (replacement.staged(&table)?, Commit::Replace(replacement)),
                 None => {
@@ -201,6 +215,32 @@ impl Insert {
             .await?
             .map_or(input, |prepared| prepared.plan))
     }
+}
+
+/// Rows of `VALUES` get the table's columns, and NULL in one that must not have it would be an error
+/// that does not name it: the writer's does.
+fn with_nullable_values(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let mut found = false;
+    let plan = plan.transform_up(|node| match node {
+        LogicalPlan::Values(Values { schema, values }) => {
+            found = true;
+            let fields = schema.iter().map(|(qualifier, field)| {
+                let field = field.as_ref().clone().with_nullable(true);
+                (qualifier.cloned(), Arc::new(field))
+            });
+            let metadata = schema.metadata().clone();
+            let schema = DFSchema::new_with_metadata(fields.collect(), metadata)?;
+            let schema = Arc::new(schema);
+            Ok(Transformed::yes(LogicalPlan::Values(Values {
+                schema,
+                values,
+            })))
+        }
+        // They say of their columns what the rows below them say.
+        node if found => Ok(Transformed::yes(node.recompute_schema()?)),
+        node => Ok(Transformed::no(node)),
+    })?;
+    Ok(plan.data)
 }
 
 /// `input` as the rows of an insertion that writes `target`.
@@ -340,13 +380,23 @@ impl Prepared {
                 let staged = &self.table;
                 catalogs.create_staged(&self.name, staged, &append).await
             }
-            Commit::Add => {
-                let append = Append::new(&full_name, &self.table, files);
+            Commit::Add(branch) => {
+                let mut append = Append::new(&full_name, &self.table, files);
+                if let Some(branch) = branch {
+                    append = append.to_branch(&branch);
+                }
                 catalogs.change_table(&self.name, &append).await
             }
-            Commit::Overwrite => {
+            Commit::Overwrite(branch) => {
                 let change = Overwrite::new(&full_name, &self.table, files);
-                catalogs.change_table(&self.name, &change).await
+                let change = match &branch {
+                    Some(branch) => change.to_branch(&self.table, branch),
+                    None => Ok(change),
+                };
+                match change {
+                    Ok(change) => catalogs.change_table(&self.name, &change).await,
+                    Err(error) => Err(error),
+                }
             }
             Commit::Replace(replacement) => {
                 let rows: Box<dyn Change> = Box::new(Append::new(&full_name, &self.table, files));

@@ -12,7 +12,9 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::ddl::view::{self, NewView};
-use crate::ddl::{self, Definition, NewTableAs, order, partitions};
+use crate::ddl::{
+    self, Definition, NewTableAs, clauses, namespaces, nested, partitions, refs, sorted,
+};
 use crate::truncate;
 use crate::versions::{self, Clause};
 use crate::{Error, Result, copy};
@@ -86,13 +88,16 @@ pub struct Parsed {
 /// Parses exactly one statement.
 pub fn parse(sql: &str) -> Result<Parsed> {
     let dialect = GenericDialect {};
-    let syntax = |error: ParserError| Error::Sql(describe(&error.into()));
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()
         .map_err(|error| syntax(error.into()))?;
     let (tokens, clauses) = versions::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
     let (tokens, partitions) =
         partitions::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
+    let (tokens, sorted) = sorted::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
+    let tokens = nested::take(tokens, &dialect, RECURSION_LIMIT)?;
+    let (tokens, namespace) =
+        namespaces::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
     if let Some(statement) = copy::parse(&tokens, &dialect, RECURSION_LIMIT).map_err(syntax)? {
         return Ok(Parsed {
             statement,
@@ -100,15 +105,26 @@ pub fn parse(sql: &str) -> Result<Parsed> {
             definition: ddl::Clauses::default(),
         });
     }
-    if let Some((statement, order)) =
-        order::parse(&tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?
+    if let Some((statement, change)) =
+        refs::parse(&tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?
     {
         return Ok(Parsed {
             statement,
             clauses,
             definition: ddl::Clauses {
+                change_ref: Some(change),
+                ..ddl::Clauses::default()
+            },
+        });
+    }
+    if let Some((statement, alterations)) = clauses::parse(&tokens, &dialect, RECURSION_LIMIT)? {
+        return Ok(Parsed {
+            statement,
+            clauses,
+            definition: ddl::Clauses {
                 partitions,
-                order: Some(order),
+                alterations: Some(alterations),
+                ..ddl::Clauses::default()
             },
         });
     }
@@ -125,7 +141,9 @@ pub fn parse(sql: &str) -> Result<Parsed> {
             clauses,
             definition: ddl::Clauses {
                 partitions,
-                order: None,
+                sorted,
+                namespace,
+                ..ddl::Clauses::default()
             },
         }),
         (None, _) => Err(Error::Sql("the statement is empty".to_owned())),
@@ -169,6 +187,11 @@ pub fn killed(sql: &str) -> Result<Option<String>> {
     }
 }
 
+/// An error of the parser in ours.
+pub fn syntax(error: ParserError) -> Error {
+    Error::Sql(describe(&error.into()))
+}
+
 /// Sorts a statement by what has to be done with it. `names` are its folded table names.
 pub fn classify(
     statement: Statement,
@@ -193,7 +216,7 @@ pub fn classify(
     };
     let sql = match *sql {
         SqlStatement::CreateTable(create) if create.query.is_some() => {
-            return match NewTableAs::of(create, clauses.partitions.clone())? {
+            return match NewTableAs::of(create, clauses)? {
                 Some(table) => Ok(Kind::CreateTableAs(Box::new(table))),
                 None => Err(Error::Sql("the table has no query".to_owned())),
             };

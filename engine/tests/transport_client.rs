@@ -21,12 +21,13 @@ use datafusion_distributed::{
 };
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use inshore_engine::transport::FlightChannelResolver;
 use inshore_engine::transport::encode::BatchEncoder;
 use inshore_engine::transport::error::wire_error;
+use inshore_engine::transport::{FlightChannelResolver, fragment};
 use inshore_proto::error::{Code, RetryVerdict, WireError};
 use inshore_proto::exchange::BatchMetadata;
-use inshore_proto::task::Ticket;
+use inshore_proto::fragment::{FromCoordinator, SetPlan};
+use inshore_proto::task::{TaskId, Ticket};
 use tokio::net::TcpListener;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
@@ -183,11 +184,17 @@ impl FlightService for Producer {
     ) -> Result<Response<Self::ListActionsStream>, Status> {
         Err(Status::unimplemented(""))
     }
+    /// Fails, once partitions were asked for.
     async fn do_exchange(
         &self,
         _: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoExchangeStream>, Status> {
-        Err(Status::unimplemented(""))
+        until("it was asked for partitions", || {
+            self.calls.load(Ordering::SeqCst) == 1
+        })
+        .await;
+        let error = WireError::new(Code::Unavailable, RetryVerdict::Retry, "killed");
+        Err(error.to_status())
     }
 }
 
@@ -227,11 +234,21 @@ struct Consumer {
 
 /// Asks for partitions 4, 5 and 6.
 async fn consumer(url: &Url, budget_bytes: usize) -> Consumer {
+    let channels = FlightChannelResolver::default();
+    consumer_of(&channels, Uuid::now_v7(), url, budget_bytes).await
+}
+
+async fn consumer_of(
+    channels: &FlightChannelResolver,
+    query_id: Uuid,
+    url: &Url,
+    budget_bytes: usize,
+) -> Consumer {
     let metrics = ExecutionPlanMetricsSet::new();
     let context = context(budget_bytes);
     let request = ExecuteTaskRequest {
         task_key: TaskKey {
-            query_id: Uuid::now_v7(),
+            query_id,
             stage_id: 2,
             task_number: 1,
         },
@@ -239,7 +256,7 @@ async fn consumer(url: &Url, budget_bytes: usize) -> Consumer {
         target_partition_end: 7,
         producer_head_spec: ProducerHeadSpec::None,
     };
-    let mut worker = FlightChannelResolver::default().worker(url).unwrap();
+    let mut worker = channels.worker(url).unwrap();
     let headers = http::HeaderMap::new();
     let partitions = worker
         .execute_task(headers, request, metrics.clone(), &context)
@@ -406,4 +423,47 @@ async fn a_silent_worker_can_be_given_up() {
     })
     .await;
     drop(consumer);
+}
+
+#[tokio::test]
+async fn a_broken_channel_ends_the_streams_of_its_query_only() {
+    let (_producer, url) = producer(Script::Silent).await;
+    let (_other_producer, other_url) = producer(Script::Silent).await;
+    let channels = FlightChannelResolver::default();
+    let query_id = Uuid::now_v7();
+    let plan = SetPlan {
+        task: TaskId {
+            query_id,
+            stage: 1,
+            task: 0,
+        },
+        task_count: 1,
+        plan: bytes::Bytes::new(),
+        feeds: vec![],
+        target_url: url.clone(),
+        query_start_ns: 0,
+    };
+    let plan = fragment::to_worker(FromCoordinator::SetPlan(plan)).unwrap();
+    let messages = futures::stream::iter([plan]).chain(futures::stream::pending());
+    let mut worker = channels.worker(&url).unwrap();
+    let channel = worker.coordinator_channel(http::HeaderMap::new(), messages.boxed());
+    // One waits for the worker whose channel breaks, one for another.
+    let mut waiting = consumer_of(&channels, query_id, &url, 1 << 20).await;
+    let mut elsewhere = consumer_of(&channels, query_id, &other_url, 1 << 20).await;
+    let mut other_query = consumer_of(&channels, Uuid::now_v7(), &other_url, 1 << 20).await;
+    let streams = async { tokio::join!(waiting.rows(0), elsewhere.rows(1), channel) };
+    let ended = tokio::time::timeout(Duration::from_secs(5), streams).await;
+    let (first, second, channel) = ended.expect("somebody waits for a query that failed");
+    assert!(channel.is_err());
+    for error in [first.unwrap_err(), second.unwrap_err()] {
+        let error = wire_error(&error);
+        assert_eq!(error.message, "killed");
+        assert_eq!(error.node.as_deref(), Some(url.as_str()));
+    }
+    // Who begins a little later is told too.
+    let mut late = consumer_of(&channels, query_id, &other_url, 1 << 20).await;
+    let late = tokio::time::timeout(Duration::from_secs(5), late.rows(0)).await;
+    assert!(late.unwrap().is_err());
+    let other_query = tokio::time::timeout(AWHILE, other_query.rows(0)).await;
+    assert!(other_query.is_err(), "another query ended");
 }

@@ -69,20 +69,22 @@ pub fn type_name(ty: &Type) -> String {
     match ty {
         Type::Primitive(primitive) => primitive_name(primitive),
         Type::Struct(fields) => {
-            let fields: Vec<String> = fields
-                .fields()
-                .iter()
-                .map(|field| format!("{} {}", Quoted(&field.name), type_name(&field.field_type)))
-                .collect();
+            let fields: Vec<String> = fields.fields().iter().map(|field| column(field)).collect();
             format!("STRUCT<{}>", fields.join(", "))
         }
-        Type::List(list) => format!("ARRAY<{}>", type_name(&list.element_field.field_type)),
+        Type::List(list) => format!("ARRAY<{}>", element(&list.element_field)),
         Type::Map(map) => format!(
             "MAP({}, {})",
             type_name(&map.key_field.field_type),
-            type_name(&map.value_field.field_type)
+            element(&map.value_field)
         ),
     }
+}
+
+/// An element of a list, or a value of a map.
+fn element(field: &NestedField) -> String {
+    let not_null = if field.required { " NOT NULL" } else { "" };
+    format!("{}{not_null}", type_name(&field.field_type))
 }
 
 fn primitive_name(ty: &PrimitiveType) -> String {

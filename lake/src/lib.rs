@@ -19,6 +19,7 @@
 //! - [`codec`]: sending a scan to a worker.
 //! - [`write`](mod@write): adding rows.
 //! - [`snapshot`]: what a commit adds to a table and takes out of it.
+//! - [`sort_order`](mod@sort_order): how rows of a table are sorted.
 //! - [`sql_types`]: SQL type names as Iceberg understands them.
 //! - [`error`]: the crate's error.
 
@@ -38,6 +39,7 @@ pub mod name;
 pub mod plan;
 pub mod scan;
 pub mod snapshot;
+pub mod sort_order;
 pub mod sql_types;
 pub mod store;
 pub mod table;

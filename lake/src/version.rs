@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, SecondsFormat};
-use iceberg::spec::{
-    Schema, Snapshot, SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata,
-};
+use iceberg::spec::{Schema, Snapshot, SnapshotRef, SnapshotReference, TableMetadata};
 use serde::Deserialize;
 
 use crate::catalog::suggest;
@@ -22,6 +20,10 @@ pub enum TableVersion {
     /// The branch or tag of this name; when there is none and the name is a number, the snapshot
     /// with that id.
     Ref(String),
+    /// The branch of this name.
+    Branch(String),
+    /// The tag of this name.
+    Tag(String),
     /// What was current at this time, in milliseconds since 1970 (UTC); a snapshot committed in
     /// just this millisecond counts.
     TimestampMs(i64),
@@ -32,16 +34,6 @@ pub enum TableVersion {
 struct Refs {
     #[serde(default)]
     refs: HashMap<String, SnapshotReference>,
-}
-
-/// How long the snapshots of a branch are kept; none when there is no such branch.
-pub(crate) fn branch_retention(
-    metadata: &TableMetadata,
-    branch: &str,
-) -> Option<SnapshotRetention> {
-    let value = serde_json::to_value(metadata).ok()?;
-    let mut refs = Refs::deserialize(value).ok()?.refs;
-    refs.remove(branch).map(|reference| reference.retention)
 }
 
 impl TableVersion {
@@ -60,6 +52,8 @@ impl TableVersion {
         match self {
             Self::Snapshot(id) => by_id(*id, table, metadata),
             Self::Ref(name) => by_ref(name, table, metadata),
+            Self::Branch(name) => by_kind(name, true, table, metadata),
+            Self::Tag(name) => by_kind(name, false, table, metadata),
             Self::TimestampMs(at) => by_time(*at, table, metadata),
         }
     }
@@ -82,14 +76,7 @@ fn by_id(id: i64, table: &str, metadata: &TableMetadata) -> Result<Resolved> {
 fn by_ref(name: &str, table: &str, metadata: &TableMetadata) -> Result<Resolved> {
     let refs = refs(table, metadata)?;
     if let Some(reference) = refs.get(name) {
-        let what = format!("snapshot {} of ref {name}", reference.snapshot_id);
-        let snapshot = metadata
-            .snapshot_by_id(reference.snapshot_id)
-            .ok_or_else(|| not_found(&what, table, &nearest(metadata, None)))?;
-        return match reference.is_branch() {
-            true => Ok((snapshot.clone(), metadata.current_schema().clone())),
-            false => with_own_schema(snapshot, table, metadata),
-        };
+        return referred(name, reference, table, metadata);
     }
     if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) {
         let Ok(id) = name.parse() else {
@@ -98,6 +85,39 @@ fn by_ref(name: &str, table: &str, metadata: &TableMetadata) -> Result<Resolved>
         };
         return by_id(id, table, metadata);
     }
+    Err(no_ref("branch or tag", name, refs, table))
+}
+
+fn referred(
+    name: &str,
+    reference: &SnapshotReference,
+    table: &str,
+    metadata: &TableMetadata,
+) -> Result<Resolved> {
+    let what = format!("snapshot {} of ref {name}", reference.snapshot_id);
+    let snapshot = metadata
+        .snapshot_by_id(reference.snapshot_id)
+        .ok_or_else(|| not_found(&what, table, &nearest(metadata, None)))?;
+    match reference.is_branch() {
+        true => Ok((snapshot.clone(), metadata.current_schema().clone())),
+        false => with_own_schema(snapshot, table, metadata),
+    }
+}
+
+/// The branch, or the tag, of a name.
+fn by_kind(name: &str, branch: bool, table: &str, metadata: &TableMetadata) -> Result<Resolved> {
+    let mut refs = refs(table, metadata)?;
+    refs.retain(|_, reference| reference.is_branch() == branch);
+    match refs.get(name) {
+        Some(reference) => referred(name, reference, table, metadata),
+        None => {
+            let kind = if branch { "branch" } else { "tag" };
+            Err(no_ref(kind, name, refs, table))
+        }
+    }
+}
+
+fn no_ref(kind: &str, name: &str, refs: HashMap<String, SnapshotReference>, table: &str) -> Error {
     let mut near = suggest(name, refs.keys());
     if near.is_empty() {
         near = refs.into_keys().collect();
@@ -105,7 +125,11 @@ fn by_ref(name: &str, table: &str, metadata: &TableMetadata) -> Result<Resolved>
         near.truncate(NEAREST);
     }
     let near: Vec<String> = near.iter().map(|name| format!("'{name}'")).collect();
-    Err(not_found(&format!("branch or tag '{name}'"), table, &near))
+    let what = format!("{kind} '{name}'");
+    match near.is_empty() && kind == "tag" {
+        true => Error::NotFound(format!("{what} of table {table} not found: it has no tag")),
+        false => not_found(&what, table, &near),
+    }
 }
 
 fn by_time(at: i64, table: &str, metadata: &TableMetadata) -> Result<Resolved> {
@@ -160,7 +184,10 @@ fn with_own_schema(
 
 /// All branches and tags. iceberg-rust has no way to list them, or to tell a branch from a tag, so
 /// they are taken from the metadata's JSON form.
-fn refs(table: &str, metadata: &TableMetadata) -> Result<HashMap<String, SnapshotReference>> {
+pub(crate) fn refs(
+    table: &str,
+    metadata: &TableMetadata,
+) -> Result<HashMap<String, SnapshotReference>> {
     let broken = |error: serde_json::Error| {
         Error::Internal(format!("the refs of table {table} cannot be read: {error}"))
     };

@@ -91,7 +91,7 @@ async fn what_would_break_a_table_is_refused() {
         ),
         (
             "ALTER TABLE s.t ALTER COLUMN id SET NOT NULL",
-            &["not supported yet"],
+            &["cannot be NOT NULL", "earlier snapshot"],
         ),
         (
             "ALTER TABLE s.t RENAME COLUMN id TO ts",

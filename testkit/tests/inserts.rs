@@ -154,7 +154,11 @@ async fn what_fails_leaves_nothing() {
     for (sql, parts) in [
         (
             "INSERT INTO s.t VALUES (NULL, 1, NULL)",
-            &["non-nullable"][..],
+            &["column id of table lake.s.t", "must not be NULL"][..],
+        ),
+        (
+            "INSERT INTO s.t SELECT * FROM (VALUES (2, 2, NULL), (NULL, 1, NULL))",
+            &["column id of table lake.s.t", "must not be NULL"],
         ),
         (
             "INSERT INTO s.t (n) VALUES (1)",

@@ -58,8 +58,7 @@ impl Cluster {
     /// # Errors
     /// When one of them ends, or is not ready within a minute.
     pub async fn start(lake: &Lake) -> anyhow::Result<Self> {
-        let config = lake.dir().join("cluster.toml");
-        std::fs::write(&config, cluster_config(lake)?)?;
+        let config = write_config(lake)?;
         let logs = lake.dir().join("logs");
         std::fs::create_dir_all(&logs)?;
         let mut coordinator = Process::spawn(
@@ -292,9 +291,12 @@ async fn pump(stderr: ChildStderr, log: PathBuf, listening: oneshot::Sender<Stri
     }
 }
 
-/// The configuration of coordinator and workers.
-fn cluster_config(lake: &Lake) -> anyhow::Result<String> {
-    Ok(format!(
+/// Writes the configuration of coordinator and workers; gives its path.
+///
+/// # Errors
+/// When the lake's folder cannot be written.
+pub fn write_config(lake: &Lake) -> anyhow::Result<PathBuf> {
+    let text = format!(
         "# Written by `inshore demo`.\n\
          default_schema = {}\n\n\
          [catalogs.{CATALOG}]\n\
@@ -309,5 +311,8 @@ fn cluster_config(lake: &Lake) -> anyhow::Result<String> {
         quoted(&lake.warehouse()?),
         quoted(CATALOG),
         quoted(&lake.root()?),
-    ))
+    );
+    let path = lake.dir().join("cluster.toml");
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
 }

@@ -3,33 +3,20 @@
 //!
 //! ```text
 //! DIR/inshore-demo.toml        the marker: scale and version
-//! DIR/inshore-demo.unfinished  there while tables are being generated
+//! DIR/inshore-demo.unfinished  there while the lake is being made
+//! DIR/generate/                so are these files, which the tables are made of
 //! DIR/catalog.db               the catalog
 //! DIR/warehouse/               the tables
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use anyhow::{Context, bail};
-use iceberg::spec::{
-    NestedField, PrimitiveType, Schema, Transform, Type as IcebergType, UnboundPartitionSpec,
-};
-use iceberg::transaction::{ApplyTransactionAction, Transaction};
-use iceberg::{Catalog, NamespaceIdent, TableCreation};
-use indexmap::IndexMap;
-use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
-use inshore_lake::catalog::Catalogs;
-use inshore_lake::config::{CatalogConfig, CatalogKind, LakeConfig, Secret};
-use inshore_lake::store::Stores;
+use anyhow::{Context, anyhow, bail};
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
 use url::Url;
 
-use super::tables::{MONEY, TABLES, Table, Type};
-use super::writer::TableWriter;
 use crate::failure::say;
 
 /// Counts up when the tables' shape changes; a lake of another version is made anew.
@@ -40,6 +27,9 @@ pub const CATALOG: &str = "demo";
 
 /// The schema of the tables.
 pub const NAMESPACE: &str = "tpch";
+
+/// The folder of the files that the tables are made of.
+const GENERATED: &str = "generate";
 
 const MARKER: &str = "inshore-demo.toml";
 const UNFINISHED: &str = "inshore-demo.unfinished";
@@ -52,23 +42,33 @@ struct Marker {
     scale: f64,
 }
 
-/// A finished demo lake.
+/// A demo's folder.
 #[derive(Clone, Debug)]
 pub struct Lake {
     dir: PathBuf,
 }
 
+/// A lake that is being made. Dropping this removes the generated files, and leaves the lake
+/// unfinished unless [`Making::finish`] was called before.
+#[derive(Debug)]
+pub struct Making {
+    lake: Lake,
+    scale: f64,
+    _lock: File,
+}
+
 impl Lake {
-    /// Opens the lake in a folder, or generates it.
+    /// Opens the lake in a folder. Unless it is finished, what there is of it is removed, and it
+    /// has to be made.
     ///
     /// # Errors
     /// When the folder holds something else, or cannot be written.
-    pub async fn open_or_generate(dir: &Path, scale: f64) -> anyhow::Result<Self> {
+    pub fn open(dir: &Path, scale: f64) -> anyhow::Result<(Self, Option<Making>)> {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let lake = Self {
             dir: dir.canonicalize()?,
         };
-        let _lock = lake.lock()?;
+        let lock = lake.lock()?;
         match lake.marker()? {
             Some(found)
                 if found
@@ -78,7 +78,7 @@ impl Lake {
                     }) =>
             {
                 say(&format!("using the lake in {}", lake.dir.display()));
-                return Ok(lake);
+                return Ok((lake, None));
             }
             Some(found) if found.version == VERSION => bail!(
                 "{} holds a demo lake of scale {}, not {scale}; choose another --dir",
@@ -95,9 +95,18 @@ impl Lake {
             ),
             None => {}
         }
+        lake.check_path()?;
         lake.clean()?;
-        lake.generate(scale).await?;
-        Ok(lake)
+        say(&format!(
+            "making a TPC-H lake of scale {scale} in {}",
+            lake.dir.display()
+        ));
+        let making = Making {
+            lake: lake.clone(),
+            scale,
+            _lock: lock,
+        };
+        Ok((lake, Some(making)))
     }
 
     /// The lake's folder, absolute.
@@ -126,28 +135,6 @@ impl Lake {
         format!("sqlite://{}", self.path("catalog.db").display())
     }
 
-    /// Opens the catalog, through the same stores as the engine.
-    ///
-    /// # Errors
-    /// When the database cannot be opened.
-    pub async fn catalog(&self) -> anyhow::Result<Arc<dyn Catalog>> {
-        let config = CatalogConfig {
-            kind: CatalogKind::Sql,
-            uri: Some(Secret::new(self.catalog_uri())),
-            warehouse: Some(self.warehouse()?),
-            name: Some(CATALOG.to_owned()),
-            token: None,
-            credential: None,
-            oauth2_server_uri: None,
-            scope: None,
-            properties: BTreeMap::new(),
-        };
-        let root = LakeConfig::new(self.root()?);
-        let stores = Stores::new(&BTreeMap::from([(CATALOG.to_owned(), root)]))?;
-        let configs = IndexMap::from([(CATALOG.to_owned(), config)]);
-        Ok(Catalogs::open(&configs, stores)?.writer(CATALOG).await?)
-    }
-
     fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
@@ -160,7 +147,7 @@ impl Lake {
             Ok(()) => Ok(file),
             Err(fs::TryLockError::WouldBlock) => {
                 bail!(
-                    "another `inshore demo` is generating the lake in {}",
+                    "another `inshore demo` is making the lake in {}",
                     self.dir.display()
                 )
             }
@@ -187,7 +174,15 @@ impl Lake {
         Ok(true)
     }
 
-    /// Removes what an earlier generation left. Only called on folders that are ours.
+    /// Refuses paths that a pattern of files would misread, or that are no URL.
+    fn check_path(&self) -> anyhow::Result<()> {
+        match self.dir.to_string_lossy().contains(['*', '?', '[']) {
+            true => Err(strange(&self.dir)),
+            false => file_url(&self.dir).map(drop),
+        }
+    }
+
+    /// Removes what an earlier attempt left. Only called on folders that are ours.
     fn clean(&self) -> anyhow::Result<()> {
         fs::write(self.path(UNFINISHED), "")?;
         for name in [
@@ -197,210 +192,118 @@ impl Lake {
             "catalog.db-wal",
             "catalog.db-shm",
         ] {
-            match fs::remove_file(self.path(name)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error.into());
-                }
-                _ => {}
-            }
+            gone(fs::remove_file(self.path(name)))?;
         }
-        match fs::remove_dir_all(self.path("warehouse")) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
-        }
+        gone(fs::remove_dir_all(self.path("warehouse")))?;
+        gone(fs::remove_dir_all(self.path(GENERATED)))?;
+        Ok(fs::create_dir_all(self.path("warehouse"))?)
+    }
+}
+
+impl Making {
+    /// The TPC-H scale factor.
+    pub fn scale(&self) -> f64 {
+        self.scale
     }
 
-    /// Generates all tables and marks the lake as finished.
-    async fn generate(&self, scale: f64) -> anyhow::Result<()> {
-        let began = std::time::Instant::now();
-        say(&format!(
-            "generating TPC-H at scale {scale} into {}",
-            self.dir.display()
-        ));
-        fs::create_dir_all(self.path("warehouse"))?;
-        let catalog = self.catalog().await?;
-        let namespace = NamespaceIdent::new(NAMESPACE.to_owned());
-        catalog.create_namespace(&namespace, HashMap::new()).await?;
-        let progress = MultiProgress::new();
-        let mut tasks = JoinSet::new();
-        let mut rest = Vec::new();
-        for table in TABLES {
-            let created = catalog.create_table(&namespace, creation(table)?).await?;
-            let bar = progress.add(bar(table, scale)?);
-            // The largest table is generated beside all the others, one after the other.
-            if table.name == "lineitem" {
-                tasks.spawn(fill_all(vec![(*table, created, bar)], scale));
-            } else {
-                rest.push((*table, created, bar));
-            }
-        }
-        tasks.spawn(fill_all(rest, scale));
-        let mut rows = 0;
-        while let Some(filled) = tasks.join_next().await {
-            for (table, files) in filled?? {
-                rows += files.iter().map(|file| file.record_count()).sum::<u64>();
-                let transaction = Transaction::new(&table);
-                let append = transaction.fast_append().add_data_files(files);
-                append.apply(transaction)?.commit(catalog.as_ref()).await?;
-            }
-        }
+    /// The folder of the generated files.
+    pub fn generated(&self) -> PathBuf {
+        self.lake.path(GENERATED)
+    }
+
+    /// Removes the generated files and marks the lake as finished.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn finish(self) -> anyhow::Result<()> {
+        gone(fs::remove_dir_all(self.generated()))?;
         let marker = toml::to_string(&Marker {
             version: VERSION,
-            scale,
+            scale: self.scale,
         })?;
-        fs::write(self.path(MARKER), marker)?;
-        fs::remove_file(self.path(UNFINISHED))?;
-        say(&format!(
-            "generated {} rows in {:.1} s",
-            HumanCount(rows),
-            began.elapsed().as_secs_f64()
-        ));
-        Ok(())
+        fs::write(self.lake.path(MARKER), marker)?;
+        Ok(fs::remove_file(self.lake.path(UNFINISHED))?)
     }
 }
 
-type Filled = Vec<(iceberg::table::Table, Vec<iceberg::spec::DataFile>)>;
-
-/// Writes the data files of some tables, one table after the other.
-async fn fill_all(
-    tables: Vec<(Table, iceberg::table::Table, ProgressBar)>,
-    scale: f64,
-) -> anyhow::Result<Filled> {
-    let mut filled = Vec::new();
-    for (table, created, bar) in tables {
-        let mut writer = TableWriter::new(&created)?;
-        for chunk in table.chunks(scale) {
-            let rows = writer.write(chunk?).await?;
-            bar.inc(rows);
-            // Generating never waits for anything: give cancellation a chance.
-            tokio::task::yield_now().await;
-        }
-        let files = writer.close().await?;
-        bar.finish();
-        filled.push((created, files));
+impl Drop for Making {
+    fn drop(&mut self) {
+        // Whoever makes the lake anew removes what cannot be removed now.
+        let _ = fs::remove_dir_all(self.generated());
     }
-    Ok(filled)
 }
 
-/// How the catalog is told to create a table.
-pub fn creation(table: &Table) -> anyhow::Result<TableCreation> {
-    let fields = table.columns.iter().zip(1..).map(|((name, kind), id)| {
-        let primitive = match kind {
-            Type::Long => PrimitiveType::Long,
-            Type::Int => PrimitiveType::Int,
-            Type::Date => PrimitiveType::Date,
-            Type::Text => PrimitiveType::String,
-            Type::Money => PrimitiveType::Decimal {
-                precision: u32::from(MONEY.0),
-                scale: u32::from(MONEY.1.unsigned_abs()),
-            },
-        };
-        Arc::new(NestedField::required(
-            id,
-            *name,
-            IcebergType::Primitive(primitive),
-        ))
-    });
-    let schema = Schema::builder().with_fields(fields).build()?;
-    let mut spec = UnboundPartitionSpec::builder();
-    if let Some(column) = table.month_of {
-        let source = schema
-            .field_id_by_name(column)
-            .context("the partition column is missing")?;
-        spec = spec.add_partition_field(source, format!("{column}_month"), Transform::Month)?;
+/// What is not there need not be removed.
+fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    Ok(TableCreation::builder()
-        .name(table.name.to_owned())
-        .schema(schema)
-        .partition_spec(spec.build())
-        .build())
-}
-
-fn bar(table: &Table, scale: f64) -> anyhow::Result<ProgressBar> {
-    let style =
-        ProgressStyle::with_template("{prefix:9} [{bar:32}] {human_pos:>11} rows {elapsed:>4}")?;
-    let bar = ProgressBar::new(table.expected_rows(scale)).with_style(style);
-    Ok(bar.with_prefix(table.name))
 }
 
 fn file_url(path: &Path) -> anyhow::Result<String> {
     match Url::from_file_path(path) {
         // The Iceberg crates take the path behind `file://` as it is, without decoding it.
         Ok(url) if url.path() == path.to_string_lossy() => Ok(url.to_string()),
-        _ => bail!(
-            "the path {} has characters a lake's path cannot have; choose another --dir",
-            path.display()
-        ),
+        _ => Err(strange(path)),
     }
+}
+
+fn strange(path: &Path) -> anyhow::Error {
+    anyhow!(
+        "the path {} has characters a lake's path cannot have; choose another --dir",
+        path.display()
+    )
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use futures::TryStreamExt;
-    use iceberg::TableIdent;
-
     use super::*;
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_tiny_lake_reads_back_and_is_reused() {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = folder.path().join("demo");
-        let lake = Lake::open_or_generate(&dir, 0.001).await.unwrap();
-        let catalog = lake.catalog().await.unwrap();
-        for table in TABLES {
-            let ident = TableIdent::from_strs([NAMESPACE, table.name]).unwrap();
-            let loaded = catalog.load_table(&ident).await.unwrap();
-            let scan = loaded.scan().build().unwrap();
-            let files: Vec<_> = scan
-                .plan_files()
-                .await
-                .unwrap()
-                .try_collect()
-                .await
-                .unwrap();
-            let rows: usize = scan
-                .to_arrow()
-                .await
-                .unwrap()
-                .try_fold(0, |rows, batch| async move { Ok(rows + batch.num_rows()) })
-                .await
-                .unwrap();
-            let expected = table.expected_rows(0.001);
-            if table.name == "lineitem" {
-                assert_eq!(rows, 6005);
-            } else {
-                assert_eq!(rows as u64, expected, "{}", table.name);
-            }
-            let counted: u64 = files.iter().filter_map(|file| file.record_count).sum();
-            assert_eq!(counted, rows as u64, "{}", table.name);
-            match table.month_of {
-                Some(_) => assert!((70..=84).contains(&files.len()), "{}", files.len()),
-                None => assert_eq!(files.len(), 1),
-            }
-        }
-        let made = fs::metadata(dir.join(MARKER)).unwrap().modified().unwrap();
-        Lake::open_or_generate(&dir, 0.001).await.unwrap();
-        assert_eq!(
-            fs::metadata(dir.join(MARKER)).unwrap().modified().unwrap(),
-            made
-        );
-        let other = Lake::open_or_generate(&dir, 0.002).await.unwrap_err();
-        assert!(other.to_string().contains("scale 0.001"), "{other}");
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn an_unfinished_lake_is_made_anew_and_other_folders_are_left_alone() {
+    #[test]
+    fn an_unfinished_lake_is_made_anew_and_other_folders_are_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path();
         fs::create_dir_all(dir.join("warehouse/tpch")).unwrap();
         fs::write(dir.join("warehouse/tpch/rest"), "x").unwrap();
-        let refused = Lake::open_or_generate(dir, 0.001).await.unwrap_err();
+        let refused = Lake::open(dir, 0.001).unwrap_err();
         assert!(refused.to_string().contains("not empty"), "{refused}");
         fs::write(dir.join(UNFINISHED), "").unwrap();
-        Lake::open_or_generate(dir, 0.001).await.unwrap();
-        assert!(!dir.join("warehouse/tpch/rest").exists());
+        fs::create_dir_all(dir.join("generate/part")).unwrap();
+        fs::write(dir.join("catalog.db"), "x").unwrap();
+        let (lake, making) = Lake::open(dir, 0.001).unwrap();
+        let making = making.unwrap();
+        for rest in ["warehouse/tpch", "generate", "catalog.db"] {
+            assert!(!lake.path(rest).exists(), "{rest}");
+        }
+        let busy = Lake::open(dir, 0.001).unwrap_err();
+        assert!(
+            busy.to_string().contains("another `inshore demo`"),
+            "{busy}"
+        );
+        // Given up half-way.
+        fs::create_dir_all(making.generated().join("part")).unwrap();
+        drop(making);
+        assert!(!dir.join("generate").exists());
+        let (_, making) = Lake::open(dir, 0.001).unwrap();
+        let making = making.unwrap();
+        fs::create_dir_all(making.generated()).unwrap();
+        making.finish().unwrap();
+        assert!(!dir.join("generate").exists());
         assert!(!dir.join(UNFINISHED).exists());
+        assert!(Lake::open(dir, 0.001).unwrap().1.is_none());
+        let other = Lake::open(dir, 0.002).unwrap_err();
+        assert!(other.to_string().contains("scale 0.001"), "{other}");
+    }
+
+    #[test]
+    fn a_path_that_is_no_plain_location_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a b", "a[1]", "a*"] {
+            let refused = Lake::open(&folder.path().join(name), 0.001).unwrap_err();
+            assert!(refused.to_string().contains("characters"), "{refused}");
+        }
     }
 }

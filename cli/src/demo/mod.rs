@@ -1,15 +1,18 @@
 //! `inshore demo`: a lake, a cluster of real processes on loopback, and the 22 TPC-H queries
 //! through Flight SQL.
 //!
-//! - [`tables`], [`writer`], [`lake`]: TPC-H generated into Iceberg tables.
+//! - [`lake`]: the folder, finished or to be made.
+//! - [`tables`], [`generate`]: TPC-H tables, their rows generated into Parquet files.
 //! - [`cluster`]: one coordinator and two workers as child processes.
+//! - [`load`]: the statements that make Iceberg tables of the files.
 //! - [`report`]: the queries, run and measured.
 
 mod cluster;
+mod generate;
 mod lake;
+mod load;
 mod report;
 mod tables;
-mod writer;
 
 use std::path::PathBuf;
 
@@ -17,7 +20,7 @@ use anyhow::{Context, anyhow};
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::Cluster;
-use self::lake::Lake;
+use self::lake::{Lake, Making};
 use crate::args::DemoArgs;
 use crate::failure::Failure;
 use crate::signals;
@@ -40,10 +43,13 @@ async fn demo(
     arguments: &DemoArgs,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let lake = unless(stop, Lake::open_or_generate(dir, arguments.scale)).await?;
+    let (lake, making) = Lake::open(dir, arguments.scale)?;
+    if let Some(making) = &making {
+        generate::run(making, stop).await?;
+    }
     // Dropped half-way, a cluster's children end with the pipes to their stdin.
     let mut cluster = unless(stop, Cluster::start(&lake)).await?;
-    let mut outcome = unless(stop, report::run(&cluster)).await;
+    let mut outcome = unless(stop, work(&cluster, making)).await;
     if outcome.is_ok() {
         outcome = report::connecting(&cluster, &lake, arguments.keep);
     }
@@ -55,6 +61,15 @@ async fn demo(
     }
     cluster.stop().await;
     outcome
+}
+
+/// Makes the lake unless it is there, and asks the queries.
+async fn work(cluster: &Cluster, making: Option<Making>) -> anyhow::Result<()> {
+    if let Some(making) = making {
+        load::run(cluster.client(), &making).await?;
+        making.finish()?;
+    }
+    report::run(cluster).await
 }
 
 /// The work's result, or an error as soon as the user wants to stop.

@@ -1,5 +1,6 @@
 //! The 22 TPC-H queries through Flight SQL, with what the coordinator says each took.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -54,11 +55,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What one query took.
 #[derive(Clone, Copy, Debug, Default)]
-struct Figures {
+pub struct Figures {
     elapsed: Duration,
     rows: u64,
     stages: u64,
-    tasks: u64,
+    /// How many tasks its stages had.
+    pub tasks: u64,
     bytes_read: u64,
     bytes_exchanged: u64,
 }
@@ -119,24 +121,10 @@ async fn measure(client: &Client, sql: &str) -> anyhow::Result<Figures> {
 
 /// Asks the coordinator, until the query's last figures are there.
 async fn figures(client: &Client, id: &str) -> anyhow::Result<Figures> {
-    let sql = format!(
-        "SELECT state, stages, tasks, bytes_read, bytes_exchanged FROM system.queries \
-         WHERE query_id = '{id}'"
-    );
     let deadline = Instant::now() + FIGURES_TIMEOUT;
     loop {
-        let batches: Vec<RecordBatch> = client.execute(&sql).await?.stream.try_collect().await?;
-        let batch = batches.iter().find(|batch| batch.num_rows() > 0);
-        let batch = batch.with_context(|| format!("system.queries does not know {id}"))?;
-        let figures = Figures {
-            stages: number(batch, 1)?,
-            tasks: number(batch, 2)?,
-            bytes_read: number(batch, 3)?,
-            bytes_exchanged: number(batch, 4)?,
-            ..Figures::default()
-        };
+        let Known { running, figures } = look_up(client, id).await?;
         // The workers' figures may arrive after the query has ended; every query reads something.
-        let running = matches!(text(batch, 0)?.as_str(), "PLANNED" | "RUNNING");
         let complete = !running && figures.bytes_read > 0;
         if complete || Instant::now() > deadline {
             return Ok(figures);
@@ -145,13 +133,48 @@ async fn figures(client: &Client, id: &str) -> anyhow::Result<Figures> {
     }
 }
 
+/// What the coordinator knows of a query.
+pub struct Known {
+    running: bool,
+    /// Without time and rows, which its client knows best.
+    pub figures: Figures,
+}
+
+/// Asks the coordinator about a query.
+///
+/// # Errors
+/// When it does not answer, or does not know the query.
+pub async fn look_up(client: &Client, id: &str) -> anyhow::Result<Known> {
+    let sql = format!(
+        "SELECT state, stages, tasks, bytes_read, bytes_exchanged FROM system.queries \
+         WHERE query_id = '{id}'"
+    );
+    let batches: Vec<RecordBatch> = client.execute(&sql).await?.stream.try_collect().await?;
+    let batch = batches.iter().find(|batch| batch.num_rows() > 0);
+    let batch = batch.with_context(|| format!("system.queries does not know {id}"))?;
+    Ok(Known {
+        running: matches!(text(batch, 0)?.as_str(), "PLANNED" | "RUNNING"),
+        figures: Figures {
+            stages: number(batch, 1)?,
+            tasks: number(batch, 2)?,
+            bytes_read: number(batch, 3)?,
+            bytes_exchanged: number(batch, 4)?,
+            ..Figures::default()
+        },
+    })
+}
+
 fn text(batch: &RecordBatch, column: usize) -> anyhow::Result<String> {
     let texts = cast(batch.column(column), &DataType::Utf8)?;
     let texts = texts.as_string_opt::<i32>().context("a text is expected")?;
     Ok(texts.iter().next().flatten().unwrap_or_default().to_owned())
 }
 
-fn number(batch: &RecordBatch, column: usize) -> anyhow::Result<u64> {
+/// A number of the first row; 0 for NULL.
+///
+/// # Errors
+/// When the column has no numbers.
+pub fn number(batch: &RecordBatch, column: usize) -> anyhow::Result<u64> {
     let numbers = cast(batch.column(column), &DataType::UInt64)?;
     let numbers = numbers
         .as_primitive_opt::<UInt64Type>()
@@ -166,6 +189,8 @@ async fn explain(client: &Client) -> anyhow::Result<()> {
         .context("there is such a query")?;
     let execution = client.execute(&format!("EXPLAIN ANALYZE {query}")).await?;
     let batches: Vec<RecordBatch> = execution.stream.try_collect().await?;
+    let screen = console::Term::stdout();
+    let width = screen.size_checked().map(|(_, columns)| columns.into());
     print(&format!("\nEXPLAIN ANALYZE of Q{EXPLAINED}:"))?;
     for batch in &batches {
         let Some(column) = batch.columns().last() else {
@@ -174,10 +199,20 @@ async fn explain(client: &Client) -> anyhow::Result<()> {
         let plans = cast(column, &DataType::Utf8)?;
         let plans = plans.as_string_opt::<i32>().context("a plan is a text")?;
         for plan in (0..plans.len()).filter(|row| plans.is_valid(*row)) {
-            print(plans.value(plan).trim_end())?;
+            for line in plans.value(plan).trim_end().lines() {
+                print(&fitting(line, width))?;
+            }
         }
     }
     Ok(())
+}
+
+/// The line, cut to the width of a terminal: a wrapped plan is no tree any more.
+fn fitting(line: &str, width: Option<usize>) -> Cow<'_, str> {
+    match width {
+        Some(width) => console::truncate_str(line, width, "…"),
+        None => Cow::Borrowed(line),
+    }
 }
 
 /// Tells how to connect, and what runs.
@@ -235,9 +270,24 @@ fn row(name: &str, figures: &Figures) -> String {
 }
 
 /// Writes a line to stdout as soon as it is known.
-fn print(line: &str) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When stdout is closed.
+pub fn print(line: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
         .context("cannot write to stdout")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_fits_a_terminal() {
+        assert_eq!(fitting("│ SortExec: TopK", Some(10)), "│ SortExe…");
+        assert_eq!(fitting("│ SortExec", Some(10)), "│ SortExec");
+        assert_eq!(fitting("│ SortExec: TopK", None), "│ SortExec: TopK");
+    }
 }

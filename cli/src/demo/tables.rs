@@ -1,4 +1,4 @@
-//! The eight TPC-H tables: their columns, and their rows as Arrow arrays.
+//! The eight TPC-H tables: their definitions in SQL, and their rows as Arrow batches.
 //!
 //! Types follow DuckDB's `dbgen`: order, part, supplier and customer keys are 64 bits wide, nation
 //! and region keys 32, money is decimal(15, 2). Nothing is ever NULL.
@@ -7,7 +7,10 @@ use std::fmt::{Display, Write};
 use std::sync::Arc;
 
 use anyhow::Context;
-use arrow::array::{ArrayRef, Date32Array, Decimal128Array, Int32Array, Int64Array, StringBuilder};
+use arrow::array::{
+    ArrayRef, Date32Array, Decimal128Array, Int32Array, Int64Array, RecordBatch, StringBuilder,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tpchgen::dates::TPCHDate;
 use tpchgen::decimal::TPCHDecimal;
 use tpchgen::generators::{
@@ -17,14 +20,14 @@ use tpchgen::generators::{
 };
 
 /// Rows that become one batch.
-const CHUNK_ROWS: usize = 64 * 1024;
+const CHUNK_ROWS: usize = 32 * 1024;
 
 /// Digits of a money column, and those after the point.
-pub const MONEY: (u8, i8) = (15, 2);
+const MONEY: (u8, i8) = (15, 2);
 
 /// A column's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
+enum Type {
     /// 64-bit integer.
     Long,
     /// 32-bit integer.
@@ -42,10 +45,10 @@ pub enum Type {
 pub struct Table {
     /// Its name.
     pub name: &'static str,
-    /// Its columns.
-    pub columns: &'static [(&'static str, Type)],
+    /// Its columns, none of them ever NULL.
+    columns: &'static [(&'static str, Type)],
     /// The column whose month partitions it.
-    pub month_of: Option<&'static str>,
+    month_of: Option<&'static str>,
     /// Which generator fills it.
     rows: Rows,
 }
@@ -63,10 +66,19 @@ enum Rows {
 }
 
 /// The columns of some rows, in order.
-pub type Chunk = Vec<ArrayRef>;
+type Columns = anyhow::Result<Vec<ArrayRef>>;
 
-/// A table's rows, a chunk at a time.
-pub type Chunks = Box<dyn Iterator<Item = anyhow::Result<Chunk>> + Send>;
+/// Rows of a table, a batch at a time.
+pub type Batches = Box<dyn Iterator<Item = anyhow::Result<RecordBatch>>>;
+
+/// A share of a table's rows, which is generated without the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// Which one, from 1.
+    pub number: i32,
+    /// How many there are.
+    pub of: i32,
+}
 
 use Type::{Date, Int, Long, Money, Text};
 
@@ -205,32 +217,116 @@ impl Table {
         u64::try_from(rows).unwrap_or(0)
     }
 
-    /// Generates the table's rows.
-    pub fn chunks(&self, scale: f64) -> Chunks {
+    /// Divides the table into shares of about `rows` rows, but no more than `most` of them.
+    pub fn shares(&self, scale: f64, rows: u64, most: u64) -> impl Iterator<Item = Share> + use<> {
+        let shares = match self.rows {
+            // Their generators give all rows, whatever share is asked for.
+            Rows::Region | Rows::Nation => 1,
+            _ => self.expected_rows(scale).div_ceil(rows).clamp(1, most),
+        };
+        let of = i32::try_from(shares).unwrap_or(1);
+        (1..=of).map(move |number| Share { number, of })
+    }
+
+    /// Generates the rows of a share.
+    pub fn batches(&self, scale: f64, Share { number, of }: Share) -> Batches {
+        let schema = self.schema();
         match self.rows {
-            Rows::Region => chunks(RegionGenerator::new(scale, 1, 1).iter(), region),
-            Rows::Nation => chunks(NationGenerator::new(scale, 1, 1).iter(), nation),
-            Rows::Supplier => chunks(SupplierGenerator::new(scale, 1, 1).iter(), supplier),
-            Rows::Customer => chunks(CustomerGenerator::new(scale, 1, 1).iter(), customer),
-            Rows::Part => chunks(PartGenerator::new(scale, 1, 1).iter(), part),
-            Rows::PartSupp => chunks(PartSuppGenerator::new(scale, 1, 1).iter(), partsupp),
-            Rows::Orders => chunks(OrderGenerator::new(scale, 1, 1).iter(), orders),
-            Rows::LineItem => chunks(LineItemGenerator::new(scale, 1, 1).iter(), lineitem),
+            Rows::Region => batches(
+                schema,
+                RegionGenerator::new(scale, number, of).iter(),
+                region,
+            ),
+            Rows::Nation => batches(
+                schema,
+                NationGenerator::new(scale, number, of).iter(),
+                nation,
+            ),
+            Rows::Supplier => batches(
+                schema,
+                SupplierGenerator::new(scale, number, of).iter(),
+                supplier,
+            ),
+            Rows::Customer => batches(
+                schema,
+                CustomerGenerator::new(scale, number, of).iter(),
+                customer,
+            ),
+            Rows::Part => batches(schema, PartGenerator::new(scale, number, of).iter(), part),
+            Rows::PartSupp => batches(
+                schema,
+                PartSuppGenerator::new(scale, number, of).iter(),
+                partsupp,
+            ),
+            Rows::Orders => batches(
+                schema,
+                OrderGenerator::new(scale, number, of).iter(),
+                orders,
+            ),
+            Rows::LineItem => batches(
+                schema,
+                LineItemGenerator::new(scale, number, of).iter(),
+                lineitem,
+            ),
+        }
+    }
+
+    /// What the table's batches have for columns.
+    pub fn schema(&self) -> SchemaRef {
+        let fields = self.columns.iter();
+        let fields = fields.map(|(name, ty)| Field::new(*name, ty.arrow(), false));
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    /// The columns as a `CREATE TABLE` lists them.
+    pub fn definitions(&self) -> Vec<String> {
+        let columns = self.columns.iter();
+        let columns = columns.map(|(name, ty)| format!("{name} {} NOT NULL", ty.sql()));
+        columns.collect()
+    }
+
+    /// How a `CREATE TABLE` partitions it.
+    pub fn partitioning(&self) -> Option<String> {
+        let column = self.month_of?;
+        Some(format!("PARTITIONED BY (month({column}))"))
+    }
+}
+
+impl Type {
+    fn arrow(self) -> DataType {
+        match self {
+            Self::Long => DataType::Int64,
+            Self::Int => DataType::Int32,
+            Self::Money => DataType::Decimal128(MONEY.0, MONEY.1),
+            Self::Date => DataType::Date32,
+            Self::Text => DataType::Utf8,
+        }
+    }
+
+    fn sql(self) -> String {
+        match self {
+            Self::Long => "bigint".to_owned(),
+            Self::Int => "int".to_owned(),
+            Self::Money => format!("decimal({}, {})", MONEY.0, MONEY.1),
+            Self::Date => "date".to_owned(),
+            Self::Text => "varchar".to_owned(),
         }
     }
 }
 
-fn chunks<R: Send + 'static>(
-    mut rows: impl Iterator<Item = R> + Send + 'static,
-    columns: fn(&[R]) -> anyhow::Result<Chunk>,
-) -> Chunks {
+fn batches<R: 'static>(
+    schema: SchemaRef,
+    mut rows: impl Iterator<Item = R> + 'static,
+    columns: fn(&[R]) -> Columns,
+) -> Batches {
     Box::new(std::iter::from_fn(move || {
         let chunk: Vec<R> = rows.by_ref().take(CHUNK_ROWS).collect();
-        (!chunk.is_empty()).then(|| columns(&chunk))
+        let batch = || Ok(RecordBatch::try_new(Arc::clone(&schema), columns(&chunk)?)?);
+        (!chunk.is_empty()).then(batch)
     }))
 }
 
-fn region(rows: &[Region<'_>]) -> anyhow::Result<Chunk> {
+fn region(rows: &[Region<'_>]) -> Columns {
     Ok(vec![
         ints(rows, |r| r.r_regionkey)?,
         texts(rows, |r| &r.r_name)?,
@@ -238,7 +334,7 @@ fn region(rows: &[Region<'_>]) -> anyhow::Result<Chunk> {
     ])
 }
 
-fn nation(rows: &[Nation<'_>]) -> anyhow::Result<Chunk> {
+fn nation(rows: &[Nation<'_>]) -> Columns {
     Ok(vec![
         ints(rows, |r| r.n_nationkey)?,
         texts(rows, |r| &r.n_name)?,
@@ -247,7 +343,7 @@ fn nation(rows: &[Nation<'_>]) -> anyhow::Result<Chunk> {
     ])
 }
 
-fn supplier(rows: &[Supplier]) -> anyhow::Result<Chunk> {
+fn supplier(rows: &[Supplier]) -> Columns {
     Ok(vec![
         longs(rows, |r| r.s_suppkey),
         texts(rows, |r| &r.s_name)?,
@@ -259,7 +355,7 @@ fn supplier(rows: &[Supplier]) -> anyhow::Result<Chunk> {
     ])
 }
 
-fn customer(rows: &[Customer<'_>]) -> anyhow::Result<Chunk> {
+fn customer(rows: &[Customer<'_>]) -> Columns {
     Ok(vec![
         longs(rows, |r| r.c_custkey),
         texts(rows, |r| &r.c_name)?,
@@ -272,7 +368,7 @@ fn customer(rows: &[Customer<'_>]) -> anyhow::Result<Chunk> {
     ])
 }
 
-fn part(rows: &[Part<'_>]) -> anyhow::Result<Chunk> {
+fn part(rows: &[Part<'_>]) -> Columns {
     Ok(vec![
         longs(rows, |r| r.p_partkey),
         texts(rows, |r| &r.p_name)?,
@@ -286,7 +382,7 @@ fn part(rows: &[Part<'_>]) -> anyhow::Result<Chunk> {
     ])
 }
 
-fn partsupp(rows: &[PartSupp<'_>]) -> anyhow::Result<Chunk> {
+fn partsupp(rows: &[PartSupp<'_>]) -> Columns {
     Ok(vec![
         longs(rows, |r| r.ps_partkey),
         longs(rows, |r| r.ps_suppkey),
@@ -296,7 +392,7 @@ fn partsupp(rows: &[PartSupp<'_>]) -> anyhow::Result<Chunk> {
     ])
 }
 
-fn orders(rows: &[Order<'_>]) -> anyhow::Result<Chunk> {
+fn orders(rows: &[Order<'_>]) -> Columns {
     Ok(vec![
         longs(rows, |r| r.o_orderkey),
         longs(rows, |r| r.o_custkey),
@@ -310,7 +406,7 @@ fn orders(rows: &[Order<'_>]) -> anyhow::Result<Chunk> {
     ])
 }
 
-fn lineitem(rows: &[LineItem<'_>]) -> anyhow::Result<Chunk> {
+fn lineitem(rows: &[LineItem<'_>]) -> Columns {
     Ok(vec![
         longs(rows, |r| r.l_orderkey),
         longs(rows, |r| r.l_partkey),

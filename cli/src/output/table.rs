@@ -1,8 +1,8 @@
 //! Aligned columns for people.
 //!
 //! Widths come from the first rows; later rows stream past with these widths, and a value that is
-//! wider pushes its row out of line rather than being cut. On a terminal, rows wider than the
-//! screen are shown a column per line instead.
+//! wider pushes its row out of line rather than being cut. A value of several lines, such as a plan,
+//! takes as many. On a terminal, rows wider than the screen are shown a column per line instead.
 
 use std::io::Write;
 
@@ -13,6 +13,9 @@ use unicode_width::UnicodeWidthStr;
 
 use super::destination::{Destination, Out};
 use super::{ResultWriter, TextColumn};
+
+/// How NULL is shown.
+const NULL: &str = "NULL";
 
 /// Rows that are held back to learn the widths.
 const ROWS_MEASURED: usize = 1000;
@@ -59,8 +62,8 @@ impl TableStyle {
     }
 }
 
-/// One cell: its text, or `None` for NULL.
-type Cell = Option<String>;
+/// One cell: the lines of its text, or `None` for NULL.
+type Cell = Option<Vec<String>>;
 
 /// One result as a table.
 pub struct Table {
@@ -108,7 +111,7 @@ impl Table {
         let mut widths: Vec<usize> = self.names.iter().map(|name| name.width()).collect();
         for row in &self.held {
             for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.as_deref().unwrap_or("NULL").width());
+                *width = (*width).max(cell_width(cell));
             }
         }
         let total: usize = widths.iter().map(|width| width + 3).sum();
@@ -153,27 +156,33 @@ impl Table {
         self.rows += 1;
         match &self.layout {
             Some(Layout::Aligned(widths)) => {
-                let mut line = String::new();
-                for (index, ((cell, width), right)) in
-                    row.iter().zip(widths).zip(&self.right).enumerate()
-                {
-                    line.push_str(if index > 0 { " | " } else { " " });
-                    let text = cell.as_deref().unwrap_or("NULL");
-                    let space = width.saturating_sub(text.width());
-                    let (before, after) = if *right { (space, 0) } else { (0, space) };
-                    push_padded(&mut line, &self.painted(cell), before, after);
+                let height = row.iter().flatten().map(Vec::len).max();
+                for at in 0..height.unwrap_or(1).max(1) {
+                    let mut line = String::new();
+                    for (index, ((cell, width), right)) in
+                        row.iter().zip(widths).zip(&self.right).enumerate()
+                    {
+                        line.push_str(if index > 0 { " | " } else { " " });
+                        let (text, taken) = self.painted(cell, at);
+                        let space = width.saturating_sub(taken);
+                        let (before, after) = if *right { (space, 0) } else { (0, space) };
+                        push_padded(&mut line, text, before, after);
+                    }
+                    writeln!(self.out, "{}", line.trim_end())?;
                 }
-                Ok(writeln!(self.out, "{}", line.trim_end())?)
+                Ok(())
             }
             Some(Layout::Expanded(width)) => {
                 let width = *width;
                 writeln!(self.out, "-[ {} ]{}", self.rows, "-".repeat(width))?;
                 for (name, cell) in self.names.iter().zip(row) {
-                    let mut line = String::new();
-                    push_padded(&mut line, name, 0, width.saturating_sub(name.width()));
-                    let value = self.painted(cell);
-                    let line = format!("{line} | {value}");
-                    writeln!(self.out, "{}", line.trim_end())?;
+                    for at in 0..cell.as_ref().map_or(1, Vec::len) {
+                        let name = if at == 0 { name.as_str() } else { "" };
+                        let mut line = String::new();
+                        push_padded(&mut line, name, 0, width.saturating_sub(name.width()));
+                        let line = format!("{line} | {}", self.painted(cell, at).0);
+                        writeln!(self.out, "{}", line.trim_end())?;
+                    }
                 }
                 Ok(())
             }
@@ -181,12 +190,24 @@ impl Table {
         }
     }
 
-    fn painted(&self, cell: &Cell) -> String {
+    /// A line of a cell, and how many columns of the screen it takes.
+    fn painted<'c>(&self, cell: &'c Cell, line: usize) -> (&'c str, usize) {
         match cell {
-            Some(text) => text.clone(),
-            None if self.style.color => "\u{1b}[2mNULL\u{1b}[0m".to_owned(),
-            None => "NULL".to_owned(),
+            Some(lines) => {
+                let text = lines.get(line).map_or("", String::as_str);
+                (text, text.width())
+            }
+            None if line > 0 => ("", 0),
+            None if self.style.color => ("\u{1b}[2mNULL\u{1b}[0m", NULL.len()),
+            None => (NULL, NULL.len()),
         }
+    }
+}
+
+fn cell_width(cell: &Cell) -> usize {
+    match cell {
+        Some(lines) => lines.iter().map(|line| line.width()).max().unwrap_or(0),
+        None => NULL.len(),
     }
 }
 
@@ -199,7 +220,7 @@ impl ResultWriter for Table {
         for row in 0..batch.num_rows() {
             let cells = columns
                 .iter()
-                .map(|column| Ok(column.text(row)?.map(|text| visible(&text))))
+                .map(|column| Ok(column.text(row)?.map(|text| lines(&text))))
                 .collect::<anyhow::Result<Vec<Cell>>>()?;
             if self.layout.is_some() {
                 self.write_row(&cells)?;
@@ -225,6 +246,12 @@ fn push_padded(line: &mut String, text: &str, before: usize, after: usize) {
     line.extend(std::iter::repeat_n(' ', before));
     line.push_str(text);
     line.extend(std::iter::repeat_n(' ', after));
+}
+
+/// The lines of a value. A line break at its end, as plans have one, begins none.
+fn lines(text: &str) -> Vec<String> {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    text.split('\n').map(visible).collect()
 }
 
 /// Control characters escaped: they would break the lines, or drive the reader's terminal.

@@ -70,7 +70,8 @@ fn tables_are_aligned() {
     let expected = "\
  n  | money  |     text     |    day     |           at          |  list
 ----+--------+--------------+------------+-----------------------+---------
-  1 | 123.45 | a,\"b\"\\nc    | 1970-01-01 | 1970-01-01 00:00:01.500 | [1, ]
+  1 | 123.45 | a,\"b\"        | 1970-01-01 | 1970-01-01 00:00:01.500 | [1, ]
+    |        | c            |            |                         |
  22 |   NULL | NULL         | NULL       | NULL                  | NULL
 ";
     let squeezed = |text: &str| {
@@ -129,6 +130,29 @@ fn expanded_tables_have_a_column_per_line() {
     assert_eq!(
         text,
         "-[ 1 ]-----\nn     | 1\nmoney | 123.45\n-[ 2 ]-----\nn     | 22\nmoney | NULL\n"
+    );
+}
+
+#[test]
+fn values_of_several_lines_take_as_many() {
+    let plan: ArrayRef = Arc::new(StringArray::from(vec![Some("A\n  B\tC\n"), None]));
+    let n: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let batch = RecordBatch::try_from_iter([("plan", plan), ("n", n)]).unwrap();
+    assert_eq!(
+        text(Format::Table, &[vec![batch.clone()]]),
+        "  plan  | n\n--------+---\n A      | 1\n   B\\tC |\n NULL   | 2\n"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("result");
+    let mut output = Output::open(Some(&path), Format::Table).unwrap();
+    output.expanded = Expanded::On;
+    let mut writer = output.begin(&batch.schema()).unwrap();
+    writer.write(&batch.slice(0, 1)).unwrap();
+    writer.finish().unwrap();
+    output.commit().unwrap();
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap(),
+        "-[ 1 ]----\nplan | A\n     |   B\\tC\nn    | 1\n"
     );
 }
 

@@ -27,6 +27,7 @@ const NAMES_SQL: &str = "SELECT table_schema, table_name FROM information_schema
                          WHERE table_schema <> 'information_schema' LIMIT 5000";
 
 const KEYWORDS: &[&str] = &[
+    "ADD",
     "ALL",
     "ALTER",
     "ANALYZE",
@@ -36,8 +37,13 @@ const KEYWORDS: &[&str] = &[
     "ASC",
     "BETWEEN",
     "BY",
+    "CALL",
+    "CASCADE",
     "CASE",
     "CAST",
+    "COLUMN",
+    "COMMENT",
+    "COPY",
     "CREATE",
     "CROSS",
     "CURRENT_DATE",
@@ -57,10 +63,12 @@ const KEYWORDS: &[&str] = &[
     "FALSE",
     "FILTER",
     "FIRST",
+    "FOR",
     "FROM",
     "FULL",
     "GROUP",
     "HAVING",
+    "IF",
     "IN",
     "INNER",
     "INSERT",
@@ -77,13 +85,18 @@ const KEYWORDS: &[&str] = &[
     "NOT",
     "NULL",
     "NULLS",
+    "OF",
     "OFFSET",
     "ON",
     "OR",
     "ORDER",
     "OUTER",
     "OVER",
+    "OVERWRITE",
     "PARTITION",
+    "PARTITIONED",
+    "RENAME",
+    "REPLACE",
     "RIGHT",
     "SCHEMA",
     "SCHEMAS",
@@ -94,12 +107,21 @@ const KEYWORDS: &[&str] = &[
     "SUBSTRING",
     "TABLE",
     "TABLES",
+    "TBLPROPERTIES",
+    "TEMPORARY",
     "THEN",
     "TIMESTAMP",
+    "TO",
     "TRUE",
+    "TRUNCATE",
+    "TYPE",
     "UNION",
+    "USE",
     "USING",
     "VALUES",
+    "VERSION",
+    "VIEW",
+    "VIEWS",
     "WHEN",
     "WHERE",
     "WITH",
@@ -121,6 +143,11 @@ impl ShellHelper {
             runtime,
             names: OnceLock::new(),
         }
+    }
+
+    /// Asks for the names anew at the next completion: they have changed.
+    pub fn forget_names(&mut self) {
+        self.names = OnceLock::new();
     }
 
     fn names(&self) -> &BTreeSet<String> {

@@ -16,6 +16,7 @@ const HELP: &str = "\
 \\dn [PATTERN]     list schemas
 \\dt [PATTERN]     list tables; PATTERN is a name or schema.name, * stands for anything
 \\d [NAME]         describe a table, or list tables
+\\d+ NAME          the statement that would create a table
 \\x [on|off|auto]  a column per line
 \\timing [on|off]  tell how long statements take
 \\format [NAME]    table, csv, json, ndjson, arrow or parquet
@@ -41,6 +42,10 @@ impl Shell {
             "d" => match argument {
                 Some(table) => self.sql(format!("DESCRIBE {table}"))?,
                 None => self.sql(tables(None))?,
+            },
+            "d+" => match argument {
+                Some(table) => self.sql(format!("SHOW CREATE TABLE {table}"))?,
+                None => say("error: \\d+ needs a table"),
             },
             "x" => self.expanded(argument),
             "timing" => {

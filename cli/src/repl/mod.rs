@@ -109,6 +109,9 @@ pub fn run(client: Arc<Client>, output: Output, engine: Handle) -> Result<(), Fa
                 if shell.entered(&text)? == Next::Quit {
                     break;
                 }
+                if let Some(helper) = editor.helper_mut().filter(|_| may_change_names(&text)) {
+                    helper.forget_names();
+                }
             }
             // Ctrl-C drops the line, as everywhere.
             Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => {}
@@ -117,6 +120,18 @@ pub fn run(client: Arc<Client>, output: Output, engine: Handle) -> Result<(), Fa
         }
     }
     shell.output.commit().map_err(Failure::Run)
+}
+
+/// Whether tables may have come, gone or got another name.
+fn may_change_names(text: &str) -> bool {
+    let text = text.trim_start();
+    text.starts_with("\\i")
+        || statements::split(text).all().iter().any(|statement| {
+            let first = statement.text.split_whitespace().next().unwrap_or("");
+            ["create", "drop", "alter"]
+                .iter()
+                .any(|word| first.eq_ignore_ascii_case(word))
+        })
 }
 
 fn editor() -> rustyline::Result<Editor<ShellHelper, DefaultHistory>> {
@@ -154,4 +169,24 @@ fn format_named(name: &str) -> Option<Format> {
 /// Tells an error without ending the shell.
 fn complain(error: &anyhow::Error) {
     say(&format!("error: {}", describe(error)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_change_names() {
+        for text in [
+            "create table t (a int);",
+            "select 1; DROP VIEW v;",
+            " alter table t rename to u;",
+            "\\i file.sql",
+        ] {
+            assert!(may_change_names(text), "{text}");
+        }
+        for text in ["select 'create';", "insert into t values (1);", "\\dt"] {
+            assert!(!may_change_names(text), "{text}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use datafusion::sql::sqlparser::ast::{
     AlterColumnOperation, AlterTableOperation, CommentObject, MySQLColumnPosition, ObjectName,
 };
-use inshore_lake::evolution::{Alteration, Place};
+use inshore_lake::evolution::{Alteration, FieldPath, Place};
 
 use super::table::{field, text_properties};
 use super::types::{Columns, iceberg_type};
@@ -27,6 +27,7 @@ pub fn alterations(operation: &AlterTableOperation) -> Result<Vec<Alteration>> {
         } => {
             let added = field(column_def, &mut Columns::default())?;
             vec![Alteration::AddColumn {
+                parent: FieldPath::default(),
                 field: added.as_ref().clone(),
                 if_not_exists: *if_not_exists,
                 place: column_position.as_ref().map(place),
@@ -40,7 +41,7 @@ pub fn alterations(operation: &AlterTableOperation) -> Result<Vec<Alteration>> {
         } => column_names
             .iter()
             .map(|name| Alteration::DropColumn {
-                name: normalized(name),
+                name: normalized(name).into(),
                 if_exists: *if_exists,
             })
             .collect(),
@@ -48,11 +49,11 @@ pub fn alterations(operation: &AlterTableOperation) -> Result<Vec<Alteration>> {
             old_column_name,
             new_column_name,
         } => vec![Alteration::RenameColumn {
-            from: normalized(old_column_name),
+            from: normalized(old_column_name).into(),
             to: normalized(new_column_name),
         }],
         AlterTableOperation::AlterColumn { column_name, op } => {
-            vec![column_alteration(normalized(column_name), op)?]
+            vec![column_alteration(normalized(column_name).into(), op)?]
         }
         AlterTableOperation::SetTblProperties { table_properties } => {
             vec![Alteration::SetProperties(text_properties(
@@ -63,8 +64,9 @@ pub fn alterations(operation: &AlterTableOperation) -> Result<Vec<Alteration>> {
     })
 }
 
-fn column_alteration(name: String, op: &AlterColumnOperation) -> Result<Alteration> {
+fn column_alteration(name: FieldPath, op: &AlterColumnOperation) -> Result<Alteration> {
     Ok(match op {
+        AlterColumnOperation::SetNotNull => Alteration::SetNotNull { name },
         AlterColumnOperation::DropNotNull => Alteration::DropNotNull { name },
         AlterColumnOperation::SetDataType {
             data_type,
@@ -99,7 +101,10 @@ pub fn comment(
             Alteration::SetProperties(HashMap::from([(COMMENT.to_owned(), text)]))
         }
         CommentObject::Column => match name.pop() {
-            Some(column) if !name.is_empty() => Alteration::Comment { name: column, text },
+            Some(column) if !name.is_empty() => Alteration::Comment {
+                name: column.into(),
+                text,
+            },
             _ => {
                 return Err(Error::Sql(
                     "COMMENT ON COLUMN wants table.column".to_owned(),

@@ -1,24 +1,38 @@
 //! Statements that define: schemas, and tables without rows.
 //!
 //! ```text
-//! tokens -> PARTITIONED BY taken out (partitions) -> parser -> Definition (here, table, types)
-//!        -> catalog (run)
+//! tokens -> PARTITIONED BY, ORDER BY taken out (partitions, sorted) -> parser
+//!        -> Definition (here, table, types)
+//!        -> catalog (run)          ALTER TABLE: clauses, refs -^
 //! ```
 
 mod alter;
 mod arrow_types;
-pub mod order;
+pub mod clauses;
+mod columns;
+pub mod namespaces;
+pub mod nested;
+mod order;
+mod partition_fields;
 pub mod partitions;
+mod properties;
+pub mod refs;
 mod run;
+pub mod sorted;
 mod table;
 mod types;
 pub mod view;
+mod with;
+mod words;
+
+use std::collections::HashMap;
 
 use datafusion::sql::sqlparser::ast::{
-    AlterTableOperation, Expr, ObjectName, ObjectType, RenameTableNameKind, SchemaName,
-    Statement as SqlStatement,
+    AlterTableOperation, Expr, ObjectName, ObjectType, OrderByExpr, RenameTableNameKind,
+    SchemaName, SqlOption, Statement as SqlStatement,
 };
 use inshore_lake::evolution::Alteration;
+use inshore_lake::snapshot::RefChange;
 
 pub use self::arrow_types::schema_of;
 pub use self::run::{drop_table, run, schema_name, table_name};
@@ -35,6 +49,8 @@ pub enum Definition {
         name: Vec<String>,
         /// Whether it may be there already.
         if_not_exists: bool,
+        /// What is said of it.
+        properties: HashMap<String, String>,
     },
     /// `DROP SCHEMA`.
     DropSchemas {
@@ -54,6 +70,15 @@ pub enum Definition {
         /// What to change, in this order.
         alterations: Vec<Alteration>,
     },
+    /// `ALTER TABLE ... CREATE BRANCH` and its like.
+    ChangeRef {
+        /// The table.
+        name: Vec<String>,
+        /// Whether it may be missing.
+        if_exists: bool,
+        /// The branch or tag, and what becomes of it.
+        change: RefChange,
+    },
     /// `ALTER TABLE ... RENAME TO`.
     RenameTable {
         /// The table.
@@ -70,8 +95,14 @@ pub enum Definition {
 pub struct Clauses {
     /// The fields of `PARTITIONED BY`: see [`partitions`].
     pub partitions: Option<Vec<Expr>>,
-    /// The `WRITE ...` of an `ALTER TABLE` that has nothing else: see [`order`].
-    pub order: Option<order::WriteOrder>,
+    /// What an `ALTER TABLE` whose operations are empty changes: see [`clauses`].
+    pub alterations: Option<Vec<Alteration>>,
+    /// The properties of a new schema: see [`namespaces`].
+    pub namespace: Vec<SqlOption>,
+    /// The keys of the sort order of a new table: see [`sorted`].
+    pub sorted: Option<Vec<OrderByExpr>>,
+    /// The `CREATE BRANCH ...` of an `ALTER TABLE` that has nothing else: see [`refs`].
+    pub change_ref: Option<RefChange>,
 }
 
 /// The definition in a statement, or the statement again if it is none.
@@ -83,11 +114,17 @@ pub fn of(
     statement: SqlStatement,
     clauses: &Clauses,
 ) -> Result<Result<Definition, Box<SqlStatement>>> {
-    let partitions = clauses.partitions.as_deref();
-    if partitions.is_some() && !matches!(statement, SqlStatement::CreateTable(_)) {
+    if clauses.partitions.is_some() && !matches!(statement, SqlStatement::CreateTable(_)) {
         return Err(Error::Sql(
             "PARTITIONED BY belongs to CREATE TABLE".to_owned(),
         ));
+    }
+    if let (SqlStatement::AlterTable(alter), Some(change)) = (&statement, &clauses.change_ref) {
+        return Ok(Ok(Definition::ChangeRef {
+            name: folded(&alter.name)?,
+            if_exists: alter.if_exists,
+            change: change.clone(),
+        }));
     }
     Ok(Ok(match statement {
         SqlStatement::CreateSchema {
@@ -100,9 +137,14 @@ pub fn of(
         } => Definition::CreateSchema {
             name: folded(&name)?,
             if_not_exists,
+            properties: table::text_properties(&clauses.namespace)?,
         },
+        SqlStatement::CreateSchema {
+            schema_name: SchemaName::UnnamedAuthorization(_) | SchemaName::NamedAuthorization(..),
+            ..
+        } => return unsupported("CREATE SCHEMA ... AUTHORIZATION"),
         SqlStatement::CreateSchema { .. } => {
-            return unsupported("CREATE SCHEMA with options or an owner");
+            return unsupported("CREATE SCHEMA with such options");
         }
         SqlStatement::Drop {
             object_type: ObjectType::Schema,
@@ -119,7 +161,7 @@ pub fn of(
             if_exists,
         },
         SqlStatement::CreateTable(create) => {
-            Definition::CreateTable(Box::new(table::new_table(&create, partitions)?))
+            Definition::CreateTable(Box::new(table::new_table(create, clauses)?))
         }
         SqlStatement::AlterTable(alter) => match alter.operations.as_slice() {
             _ if alter.on_cluster.is_some() || alter.location.is_some() => {
@@ -136,7 +178,7 @@ pub fn of(
             operations => {
                 let changes = operations.iter().map(alter::alterations);
                 let mut changes: Vec<_> = changes.collect::<Result<_>>()?;
-                changes.extend(clauses.order.as_ref().map(order::alterations).transpose()?);
+                changes.extend(clauses.alterations.clone());
                 Definition::AlterTable {
                     name: folded(&alter.name)?,
                     if_exists: alter.if_exists,

@@ -187,7 +187,8 @@ fn number(value: &Expr) -> Option<u32> {
     (1..=0x7fff_ffff).contains(&number).then_some(number)
 }
 
-fn column(value: &Expr) -> Option<String> {
+/// The full name of a column, if the expression is one.
+pub fn column(value: &Expr) -> Option<String> {
     match value {
         Expr::Identifier(ident) => Some(normalized(ident)),
         Expr::CompoundIdentifier(parts) => {

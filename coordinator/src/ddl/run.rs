@@ -1,8 +1,9 @@
 //! Carrying definitions out in the catalogs.
 
 use inshore_lake::TableName;
-use inshore_lake::catalog::{Catalogs, Replacement};
+use inshore_lake::catalog::{Catalogs, Change, Replacement};
 use inshore_lake::evolution::Alterations;
+use inshore_lake::snapshot::ChangeRef;
 
 use super::Definition;
 use crate::{Error, Result};
@@ -21,9 +22,11 @@ pub async fn run(
         Definition::CreateSchema {
             name,
             if_not_exists,
+            properties,
         } => {
             let (catalog, schema) = schema_name(catalogs, defaults, &name);
-            match catalogs.create_namespace(&catalog, &schema).await? {
+            let made = catalogs.create_namespace_with(&catalog, &schema, &properties);
+            match made.await? {
                 false if !if_not_exists => exists(format!("schema {catalog}.{schema}")),
                 _ => Ok(()),
             }
@@ -56,11 +59,16 @@ pub async fn run(
             alterations,
         } => {
             let name = table_name(catalogs, defaults, &name);
-            let change = Alterations(alterations);
-            if catalogs.change_table(&name, &change).await?.is_none() && !if_exists {
-                return Err(catalogs.not_found(&name).await.into());
-            }
-            Ok(())
+            changed(catalogs, &name, if_exists, &Alterations(alterations)).await
+        }
+        Definition::ChangeRef {
+            name,
+            if_exists,
+            change,
+        } => {
+            let name = table_name(catalogs, defaults, &name);
+            let change = ChangeRef::new(&name.to_string(), change);
+            changed(catalogs, &name, if_exists, &change).await
         }
         Definition::RenameTable {
             from,
@@ -80,6 +88,18 @@ pub async fn run(
             }
             Ok(())
         }
+    }
+}
+
+async fn changed(
+    catalogs: &Catalogs,
+    name: &TableName,
+    if_exists: bool,
+    change: &dyn Change,
+) -> Result<()> {
+    match catalogs.change_table(name, change).await? {
+        None if !if_exists => Err(catalogs.not_found(name).await.into()),
+        _ => Ok(()),
     }
 }
 

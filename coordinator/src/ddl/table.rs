@@ -13,8 +13,10 @@ use iceberg::spec::{FormatVersion, NestedField, Schema};
 
 use super::arrow_types::schema_of;
 use super::partitions::partition_spec;
+use super::sorted::order_of;
 use super::types::{Columns, iceberg_type};
-use super::{folded, unsupported};
+use super::with::{self, Layout};
+use super::{Clauses, folded, unsupported};
 use crate::scope::normalized;
 use crate::{Error, Result};
 
@@ -53,7 +55,7 @@ pub struct NewTableAs {
     pub format_version: Option<FormatVersion>,
     /// The query.
     pub query: Box<Query>,
-    partitions: Vec<Expr>,
+    layout: Layout,
     location: Option<String>,
     properties: HashMap<String, String>,
 }
@@ -63,7 +65,8 @@ impl NewTableAs {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for clauses that would be ignored.
-    pub fn of(mut create: CreateTable, partitions: Option<Vec<Expr>>) -> Result<Option<Self>> {
+    pub fn of(mut create: CreateTable, clauses: &Clauses) -> Result<Option<Self>> {
+        let layout = with::take(&mut create, clauses)?;
         let Some(query) = create.query.take() else {
             return Ok(None);
         };
@@ -77,7 +80,7 @@ impl NewTableAs {
             if_not_exists: create.if_not_exists,
             or_replace: create.or_replace,
             query,
-            partitions: partitions.unwrap_or_default(),
+            layout,
             location: location(&create),
             format_version: format_version(properties.remove(FORMAT_VERSION))?,
             properties,
@@ -87,24 +90,31 @@ impl NewTableAs {
     /// The table for rows of this schema.
     ///
     /// # Errors
-    /// As [`schema_of`] and [`partition_spec`].
+    /// As [`schema_of`], [`partition_spec`] and [`order_of`].
     pub fn creation(&self, rows: &ArrowSchema) -> Result<TableCreation> {
         let format_version = self.format_version.unwrap_or(DEFAULT_VERSION);
         let schema = schema_of(rows, format_version >= FormatVersion::V3)?;
-        let spec = partition_spec(&schema, &self.partitions)?;
+        let partitions = self.layout.partitions.as_deref();
+        let spec = partition_spec(&schema, partitions.unwrap_or_default())?;
+        let mut properties = self.properties.clone();
+        let sorted = self.layout.sorted.as_deref();
+        let order = order_of(&schema, sorted.unwrap_or_default(), &mut properties)?;
         Ok(TableCreation::builder()
             .name(self.name.last().cloned().unwrap_or_default())
             .location_opt(self.location.clone())
             .schema(schema)
             .partition_spec_opt(spec)
-            .properties(self.properties.clone())
+            .sort_order_opt(order)
+            .properties(properties)
             .format_version(format_version)
             .build())
     }
 }
 
-/// Reads a `CREATE TABLE`, whose `PARTITIONED BY` stands beside it.
-pub fn new_table(create: &CreateTable, partitions: Option<&[Expr]>) -> Result<NewTable> {
+/// Reads a `CREATE TABLE`, whose `PARTITIONED BY` and `ORDER BY` stand beside it.
+pub fn new_table(mut create: CreateTable, clauses: &Clauses) -> Result<NewTable> {
+    let layout = with::take(&mut create, clauses)?;
+    let create = &create;
     refuse_unknown(create)?;
     let name = folded(&create.name)?;
     let mut columns = Columns::default();
@@ -116,8 +126,10 @@ pub fn new_table(create: &CreateTable, partitions: Option<&[Expr]>) -> Result<Ne
     }
     let schema = Schema::builder().with_fields(fields).build();
     let schema = schema.map_err(|error| Error::Sql(error.message().to_owned()))?;
-    let spec = partition_spec(&schema, partitions.unwrap_or_default())?;
+    let spec = partition_spec(&schema, layout.partitions.as_deref().unwrap_or_default())?;
     let mut properties = properties(create)?;
+    let sorted = layout.sorted.as_deref().unwrap_or_default();
+    let order = order_of(&schema, sorted, &mut properties)?;
     let given_version = format_version(properties.remove(FORMAT_VERSION))?;
     let format_version = given_version.unwrap_or(DEFAULT_VERSION);
     if let Some(ty) = columns
@@ -133,6 +145,7 @@ pub fn new_table(create: &CreateTable, partitions: Option<&[Expr]>) -> Result<Ne
         .location_opt(location(create))
         .schema(schema)
         .partition_spec_opt(spec)
+        .sort_order_opt(order)
         .properties(properties)
         .format_version(format_version)
         .build();
@@ -241,7 +254,8 @@ pub fn text_properties(options: &[SqlOption]) -> Result<HashMap<String, String>>
     Ok(found)
 }
 
-fn text(value: &Expr) -> Option<String> {
+/// A literal as the text of a property.
+pub fn text(value: &Expr) -> Option<String> {
     let Expr::Value(value) = value else {
         return None;
     };

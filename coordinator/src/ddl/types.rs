@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, DataType, ExactNumberInfo, StructField, TimezoneInfo,
-};
-use iceberg::spec::{ListType, MapType, NestedField, PrimitiveType, StructType, Type};
+use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType, ExactNumberInfo, TimezoneInfo};
+use iceberg::spec::{ListType, NestedField, PrimitiveType, Type};
 
 use super::folded;
-use crate::scope::normalized;
+use super::nested::{STAND_IN, stood_for};
 use crate::{Error, Result};
 
 /// What is known of the columns read so far.
@@ -57,18 +55,20 @@ pub fn iceberg_type(ty: &DataType, columns: &mut Columns) -> Result<Type> {
         // Iceberg knows no lengths; Trino and Spark leave them out too.
         DataType::Varchar(_) | DataType::Text | DataType::String(None) => P::String,
         DataType::Uuid => P::Uuid,
+        DataType::TimestampNtz(digits) => timestamp(ty, *digits, &TimezoneInfo::None)?,
+        DataType::Binary(Some(length)) => fixed(ty, &length.to_string())?,
         DataType::Varbinary(None)
         | DataType::Binary(None)
         | DataType::Blob(None)
         | DataType::Bytea => P::Binary,
-        DataType::Custom(name, arguments) => custom(ty, &folded(name)?, arguments)?,
-        DataType::Array(
-            ArrayElemTypeDef::AngleBracket(element)
-            | ArrayElemTypeDef::Parenthesis(element)
-            | ArrayElemTypeDef::SquareBracket(element, None),
-        ) => return list(element, columns),
-        DataType::Map(key, value) => return map(key, value, columns),
-        DataType::Struct(fields, _) => return row(fields, columns),
+        DataType::Custom(name, arguments) => match (folded(name)?.as_slice(), arguments.as_slice())
+        {
+            ([name], [text]) if name == STAND_IN => return stood_for(text, columns),
+            (name, arguments) => custom(ty, name, arguments)?,
+        },
+        DataType::Array(ArrayElemTypeDef::SquareBracket(element, None)) => {
+            return list(element, columns);
+        }
         _ => return refused(ty),
     };
     if matches!(primitive, P::TimestampNs | P::TimestamptzNs) {
@@ -127,19 +127,28 @@ fn timestamp(ty: &DataType, digits: Option<u64>, zone: &TimezoneInfo) -> Result<
 
 fn custom(ty: &DataType, name: &[String], arguments: &[String]) -> Result<PrimitiveType> {
     match (name, arguments) {
-        ([name], [length]) if name == "fixed" => match length.parse::<u64>() {
-            Ok(length @ 1..=0x7fff_ffff) => Ok(PrimitiveType::Fixed(length)),
-            _ => Err(Error::Sql(format!(
-                "{ty} has no length that is a number of bytes"
-            ))),
-        },
+        ([name], [length]) if name == "fixed" => fixed(ty, length),
         ([name], []) => match name.as_str() {
             "long" => Ok(PrimitiveType::Long),
             "string" => Ok(PrimitiveType::String),
-            "timestamptz" => Ok(PrimitiveType::Timestamptz),
+            // Spark's words, and the specification's.
+            "timestamp_ntz" => Ok(PrimitiveType::Timestamp),
+            "timestamptz" | "timestamp_ltz" => Ok(PrimitiveType::Timestamptz),
+            "timestamp_ns" => Ok(PrimitiveType::TimestampNs),
+            "timestamptz_ns" => Ok(PrimitiveType::TimestamptzNs),
+            "byte" | "short" | "integer" => Ok(PrimitiveType::Int),
             _ => refused(ty),
         },
         _ => refused(ty),
+    }
+}
+
+fn fixed(ty: &DataType, length: &str) -> Result<PrimitiveType> {
+    match length.parse::<u64>() {
+        Ok(length @ 1..=0x7fff_ffff) => Ok(PrimitiveType::Fixed(length)),
+        _ => Err(Error::Sql(format!(
+            "{ty} has no length that is a number of bytes"
+        ))),
     }
 }
 
@@ -147,26 +156,4 @@ fn list(element: &DataType, columns: &mut Columns) -> Result<Type> {
     let id = columns.next_id();
     let element = NestedField::list_element(id, iceberg_type(element, columns)?, false);
     Ok(Type::List(ListType::new(Arc::new(element))))
-}
-
-fn map(key: &DataType, value: &DataType, columns: &mut Columns) -> Result<Type> {
-    let (key_id, value_id) = (columns.next_id(), columns.next_id());
-    let key = NestedField::map_key_element(key_id, iceberg_type(key, columns)?);
-    let value = NestedField::map_value_element(value_id, iceberg_type(value, columns)?, false);
-    Ok(Type::Map(MapType::new(Arc::new(key), Arc::new(value))))
-}
-
-fn row(fields: &[StructField], columns: &mut Columns) -> Result<Type> {
-    let fields = fields.iter().map(|field| {
-        let name = field.field_name.as_ref().ok_or_else(|| {
-            Error::Sql("every field of a STRUCT needs a name: STRUCT<a int, b varchar>".to_owned())
-        })?;
-        let name = normalized(name);
-        let id = columns.next_id();
-        let ty = iceberg_type(&field.field_type, columns)?;
-        Ok(Arc::new(NestedField::optional(id, name, ty)))
-    });
-    Ok(Type::Struct(StructType::new(
-        fields.collect::<Result<_>>()?,
-    )))
 }

@@ -13,6 +13,7 @@ use inshore_lake::catalog::{MakeProvider, Reference, StatementCatalogs};
 use inshore_lake::metadata_tables;
 use inshore_lake::name::TableName;
 use inshore_lake::table::IcebergTable;
+use inshore_lake::version::TableVersion;
 
 use super::Session;
 use crate::metadata_columns::{self, Metadata};
@@ -176,6 +177,7 @@ impl Session {
         let names = state.resolve_table_references(statement)?.into_iter();
         let references = names.map(|name| {
             let mut reference = Reference::from(self.resolved(state, name));
+            reference.selected = selected(state, &reference.name);
             if let Some((base, version)) = versioned.get(&reference.name) {
                 reference.base = base.clone();
                 reference.version = Some(version.clone());
@@ -293,7 +295,13 @@ impl Session {
         state: &SessionState,
         catalogs: &StatementCatalogs,
     ) -> Result<()> {
-        for Reference { name, base, .. } in references {
+        for Reference {
+            name,
+            base,
+            selected,
+            ..
+        } in references
+        {
             // A table function stands where a table does, without a schema.
             let is_function = state.table_functions().contains_key(&name.table);
             if name.namespace == "information_schema" || is_function || exists(catalogs, name) {
@@ -304,6 +312,13 @@ impl Session {
                 .find(|mention| self.resolved(state, reference_of(&mention.parts)) == *name)
                 .and_then(|mention| mention.position);
             let mut base = base.clone();
+            if let Some((table, _)) = selected {
+                // Where there is no such schema, a branch or tag was meant.
+                let schemas = self.node.options.catalogs.namespaces(&base.catalog).await;
+                if schemas.is_ok_and(|schemas| !schemas.contains(&base.namespace)) {
+                    base = table.clone();
+                }
+            }
             if let Some((table, _)) = metadata_tables::split(&base.table) {
                 base.table = table.to_owned();
             }
@@ -352,6 +367,25 @@ async fn table_of(
         Some(schema) => Ok(schema.table(&name.table).await?),
         None => Ok(None),
     }
+}
+
+/// The branch or tag that Spark means by `t.branch_x` and `t.tag_x`: schema `t` is a table's name.
+fn selected(state: &SessionState, name: &TableName) -> Option<(TableName, TableVersion)> {
+    let version = match name.table.split_once('_')? {
+        (_, "") => return None,
+        ("branch", branch) => TableVersion::Branch(branch.to_owned()),
+        ("tag", tag) => TableVersion::Tag(tag.to_owned()),
+        _ => return None,
+    };
+    let defaults = &state.config_options().catalog;
+    let (schema, table) = match name.namespace.rsplit_once('.') {
+        Some(parts) => parts,
+        None if name.catalog == defaults.default_catalog => {
+            (defaults.default_schema.as_str(), name.namespace.as_str())
+        }
+        None => return None,
+    };
+    Some((TableName::new(&name.catalog, schema, table), version))
 }
 
 pub(super) fn reference_of(parts: &[String]) -> TableReference {

@@ -31,8 +31,9 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::transport::channel::{Channels, OnUnreachable};
-use crate::transport::demux::{Call, demultiplex};
+use crate::transport::demux::{Call, Messages, demultiplex};
 use crate::transport::error::{call_error, gone, into_datafusion};
+use crate::transport::fate::{Fate, Fates};
 use crate::transport::fragment;
 
 /// Until a worker begins to answer: it decodes a plan, or waits for one that is on its way.
@@ -51,6 +52,7 @@ const ENVELOPE_BYTES: usize = 4 * 1024;
 #[derive(Clone, Debug, Default)]
 pub struct FlightChannelResolver {
     channels: Arc<Channels>,
+    fates: Arc<Fates>,
 }
 
 impl FlightChannelResolver {
@@ -59,6 +61,7 @@ impl FlightChannelResolver {
         let on_unreachable: Box<OnUnreachable> = Box::new(on_unreachable);
         Self {
             channels: Arc::new(Channels::new(on_unreachable)),
+            fates: Arc::default(),
         }
     }
 
@@ -73,6 +76,7 @@ impl FlightChannelResolver {
             client: self.channels.client(url)?,
             url: url.clone(),
             channels: Arc::clone(&self.channels),
+            fates: Arc::clone(&self.fates),
         })
     }
 }
@@ -90,6 +94,7 @@ pub struct FlightWorkerChannel {
     client: FlightServiceClient<Channel>,
     url: Url,
     channels: Arc<Channels>,
+    fates: Arc<Fates>,
 }
 
 impl FlightWorkerChannel {
@@ -179,21 +184,26 @@ impl WorkerChannel for FlightWorkerChannel {
     async fn coordinator_channel(
         &mut self,
         headers: HeaderMap,
-        to_worker: BoxStream<'static, CoordinatorToWorkerMsg>,
+        mut to_worker: BoxStream<'static, CoordinatorToWorkerMsg>,
     ) -> Result<BoxStream<'static, Result<WorkerToCoordinatorMsg>>> {
+        let first = to_worker.next().await;
+        let fate = first.as_ref().and_then(query_of);
+        let fate = fate.map(|query_id| self.fates.of(query_id));
+        let to_worker = futures::stream::iter(first).chain(to_worker).boxed();
         let query_over = CancellationToken::new();
         let messages = fragment_messages(to_worker, query_over.clone());
         let peer = self.peer();
         let doing = "starting a task";
         let call = self.client.do_exchange(stamped(headers, messages)).boxed();
-        let answer = peer
-            .first_answer(call, doing)
-            .await
-            .map_err(into_datafusion)?;
+        let answer = peer.first_answer(call, doing).await.map_err(|error| {
+            tell(fate.as_ref(), &error);
+            into_datafusion(error)
+        })?;
         let state = Answers {
             answer,
             query_over,
             peer,
+            fate,
         };
         Ok(futures::stream::unfold(state, |mut state| async move {
             let next = state.next().await?;
@@ -242,17 +252,50 @@ impl FlightWorkerChannel {
     fn get_partitions(mut self, headers: HeaderMap, ticket: inshore_proto::task::Ticket) -> Call {
         async move {
             let peer = self.peer();
+            let fate = self.fates.of(ticket.task.query_id);
             let doing = format!("running {}", ticket.task);
             let ticket = FlightTicket {
                 ticket: ticket.encode(),
             };
             let call = self.client.do_get(stamped(headers, ticket)).boxed();
-            let messages = peer.first_answer(call, &doing).await?;
-            Ok(messages
+            let messages = tokio::select! {
+                biased;
+                messages = peer.first_answer(call, &doing) => messages?,
+                error = fate.failed() => return Err(error),
+            };
+            let messages = messages
                 .map(move |message| message.map_err(|status| peer.error(&status, &doing)))
-                .boxed())
+                .boxed();
+            Ok(until_failed(messages, fate))
         }
         .boxed()
+    }
+}
+
+/// The messages of a query that may fail elsewhere meanwhile.
+fn until_failed(messages: Messages, fate: Arc<Fate>) -> Messages {
+    futures::stream::unfold(Some((messages, fate)), |state| async move {
+        let (mut messages, fate) = state?;
+        tokio::select! {
+            biased;
+            message = messages.next() => message.map(|message| (message, Some((messages, fate)))),
+            error = fate.failed() => Some((Err(error), None)),
+        }
+    })
+    .boxed()
+}
+
+/// The query of the task that a channel begins with.
+fn query_of(message: &CoordinatorToWorkerMsg) -> Option<Uuid> {
+    match message {
+        CoordinatorToWorkerMsg::SetPlanRequest(request) => Some(request.task_key.query_id),
+        _ => None,
+    }
+}
+
+fn tell(fate: Option<&Arc<Fate>>, error: &WireError) {
+    if let Some(fate) = fate {
+        fate.fail(error);
     }
 }
 
@@ -284,6 +327,7 @@ struct Answers {
     /// The coordinator's half has ended: the query has its result.
     query_over: CancellationToken,
     peer: Peer,
+    fate: Option<Arc<Fate>>,
 }
 
 impl Answers {
@@ -306,7 +350,11 @@ impl Answers {
                 tracing::debug!(worker = %self.peer.url, %status, "metrics of a task are lost");
                 None
             }
-            Err(status) => Some(Err(self.peer.error(&status, "a task of it was running"))),
+            Err(status) => {
+                let error = self.peer.error(&status, "a task of it was running");
+                tell(self.fate.as_ref(), &error);
+                Some(Err(error))
+            }
         }
     }
 }

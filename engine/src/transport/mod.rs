@@ -7,6 +7,7 @@
 //! DistributedExec, Network*Exec            (datafusion-distributed)
 //!    | ChannelResolver, WorkerChannel
 //! client    calls of one node to a worker, with deadlines
+//! fate      a broken channel ends all streams of its query
 //! demux     one DoGet stream -> one queue per partition, bounded in bytes
 //! channel   one HTTP/2 connection per node, found dead by keepalive
 //! ~~~~~~~~~ network ~~~~~~~~~
@@ -21,6 +22,7 @@ mod client;
 mod demux;
 pub mod encode;
 pub mod error;
+mod fate;
 pub mod fragment;
 pub mod metrics;
 

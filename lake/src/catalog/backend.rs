@@ -1,6 +1,6 @@
 //! What every kind of catalog answers, and what all of them share.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ use crate::{Result, TableName};
 
 /// A catalog as iceberg-rust's writers want it.
 pub type Writer = Arc<dyn Catalog>;
+
+/// Property of a namespace with the folder of its tables, as PyIceberg and others know it.
+pub(super) const LOCATION: &str = "location";
 
 /// Levels of nested namespaces that are looked into.
 const MAX_LEVELS: usize = 32;
@@ -50,7 +53,11 @@ pub(super) trait Backend: Commits {
     async fn writer(&self) -> Result<Writer>;
 
     /// Makes a namespace; false when there is one of that name.
-    async fn create_namespace(&self, namespace: &str) -> Result<bool>;
+    async fn create_namespace(
+        &self,
+        namespace: &str,
+        properties: &HashMap<String, String>,
+    ) -> Result<bool>;
 
     /// Removes an empty namespace; false when there is none.
     async fn drop_namespace(&self, namespace: &str) -> Result<bool>;

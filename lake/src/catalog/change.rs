@@ -1,9 +1,11 @@
 //! Changing what a catalog holds: namespaces, and tables without rows.
 
+use std::collections::HashMap;
+
 use iceberg::TableCreation;
 use iceberg::table::Table;
 
-use super::backend::Backend;
+use super::backend::{Backend, LOCATION};
 use super::commit::{CALLS_PER_ATTEMPT, Change};
 use super::{CALLS_PER_LISTING, Catalogs, files};
 use crate::{Error, Result, TableName};
@@ -14,11 +16,29 @@ impl Catalogs {
     /// # Errors
     /// As [`Catalogs::namespaces`].
     pub async fn create_namespace(&self, catalog: &str, namespace: &str) -> Result<bool> {
+        self.create_namespace_with(catalog, namespace, &HashMap::new())
+            .await
+    }
+
+    /// Makes a namespace with properties; false when there is one of that name already. Its
+    /// [`LOCATION`] is where the tables go that are made in it without a location of their own.
+    ///
+    /// # Errors
+    /// As [`Catalogs::namespaces`]; [`Error::OutsideLakes`] for a location that no lake covers.
+    pub async fn create_namespace_with(
+        &self,
+        catalog: &str,
+        namespace: &str,
+        properties: &HashMap<String, String>,
+    ) -> Result<bool> {
         check_namespace(namespace)?;
+        if let Some(location) = properties.get(LOCATION) {
+            self.stores().resolve(location)?;
+        }
         let call = async {
             self.backend(catalog)
                 .await?
-                .create_namespace(namespace)
+                .create_namespace(namespace, properties)
                 .await
         };
         self.within(catalog, CALLS_PER_LISTING, call).await

@@ -9,7 +9,7 @@ use iceberg::table::Table;
 use iceberg::{CatalogBuilder, ErrorKind, NamespaceIdent};
 use tokio::sync::RwLock;
 
-use super::backend::{Backend, Levels, Shared, Writer, unless, walk_namespaces};
+use super::backend::{Backend, LOCATION, Levels, Shared, Writer, unless, walk_namespaces};
 use super::pointer::Pointers;
 use super::{files, metadata, scrub::Service};
 use crate::config::CatalogConfig;
@@ -106,9 +106,14 @@ impl Backend for MemoryBackend {
         Ok(Arc::clone(&self.catalog))
     }
 
-    async fn create_namespace(&self, namespace: &str) -> Result<bool> {
+    async fn create_namespace(
+        &self,
+        namespace: &str,
+        properties: &HashMap<String, String>,
+    ) -> Result<bool> {
         let ident = namespace_ident(namespace)?;
-        let made = self.catalog.create_namespace(&ident, HashMap::new()).await;
+        let made = self.catalog.create_namespace(&ident, properties.clone());
+        let made = made.await;
         let made = unless(made, &[ErrorKind::NamespaceAlreadyExists]);
         Ok(made.map_err(|error| self.failed(&error))?.is_some())
     }
@@ -161,7 +166,13 @@ impl Pointers for MemoryBackend {
         &self.shared
     }
 
-    fn new_location(&self, name: &TableName) -> Result<String> {
+    async fn new_location(&self, name: &TableName) -> Result<String> {
+        let ident = namespace_ident(&name.namespace)?;
+        let found = self.catalog.get_namespace(&ident).await;
+        let found = found.map_err(|error| self.failed(&error))?;
+        if let Some(location) = found.properties().get(LOCATION) {
+            return Ok(format!("{}/{}", location.trim_end_matches('/'), name.table));
+        }
         let namespace = name.namespace.replace('.', "/");
         Ok(format!("{}/{namespace}/{}", self.warehouse, name.table))
     }

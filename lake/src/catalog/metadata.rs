@@ -3,14 +3,16 @@
 //! A metadata file never changes under its name (Iceberg specification, "Optimistic concurrency"),
 //! so one that a catalog points to is parsed once and kept, weighed in bytes.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use iceberg::io::FileIO;
-use iceberg::spec::{TableMetadata, TableMetadataRef};
+use iceberg::spec::{MAIN_BRANCH, TableMetadata, TableMetadataRef};
 use iceberg::table::Table;
 use iceberg::{Runtime, TableIdent};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::repair::repair;
@@ -80,6 +82,7 @@ pub(super) async fn read(stores: &Stores, location: &str) -> Result<(TableMetada
 /// [`Error::Refused`] for metadata that can be read but not written again, else as [`read`].
 pub(super) async fn read_exactly(stores: &Stores, location: &str) -> Result<TableMetadataRef> {
     let text = uncompressed(location, stores.read(location).await?)?;
+    check_refs(location, &text)?;
     match serde_json::from_slice::<TableMetadata>(&text) {
         Ok(metadata) => Ok(Arc::new(metadata)),
         Err(refused) => {
@@ -88,6 +91,35 @@ pub(super) async fn read_exactly(stores: &Stores, location: &str) -> Result<Tabl
                 "the table with metadata {location} can be read but not changed: {refused}"
             )))
         }
+    }
+}
+
+/// Metadata of version 1 may have branches and tags, and iceberg-rust leaves them out of it.
+///
+/// # Errors
+/// [`Error::Refused`] when some would be lost.
+fn check_refs(location: &str, text: &[u8]) -> Result<()> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    struct Version1 {
+        format_version: u64,
+        refs: Option<HashMap<String, HashMap<String, Value>>>,
+    }
+    let Ok(found) = serde_json::from_slice::<Version1>(text) else {
+        // What is wrong with it is said by whoever needs it.
+        return Ok(());
+    };
+    let is_plain_main = |(name, fields): (&String, &HashMap<String, Value>)| {
+        let set = fields.iter().filter(|(_, value)| !value.is_null());
+        name == MAIN_BRANCH && set.count() <= 2
+    };
+    let mut refs = found.refs.iter().flatten();
+    match found.format_version > 1 || refs.all(is_plain_main) {
+        true => Ok(()),
+        false => Err(Error::Refused(format!(
+            "the table with metadata {location} can be read but not changed: its format version is \
+             1, of which branches and tags would be lost; raise it with the writer that made them"
+        ))),
     }
 }
 

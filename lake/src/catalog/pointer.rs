@@ -23,7 +23,7 @@ pub(super) trait Pointers: Send + Sync {
     fn shared(&self) -> &Shared;
 
     /// Where the files of a new table go, if the statement does not say.
-    fn new_location(&self, name: &TableName) -> Result<String>;
+    async fn new_location(&self, name: &TableName) -> Result<String>;
 
     /// Enters a table whose metadata we wrote; false when there is one of that name. After an error
     /// it may have happened.
@@ -80,8 +80,9 @@ impl<T: Pointers> Commits for T {
         if self.pointer(name).await?.is_some() {
             return Ok(None);
         }
-        let location = self.new_location(name)?;
-        creation.location.get_or_insert(location);
+        if creation.location.is_none() {
+            creation.location = Some(self.new_location(name).await?);
+        }
         let invalid = |error: iceberg::Error| Error::Conflict(error.message().to_owned());
         let metadata = TableMetadataBuilder::from_table_creation(creation)
             .and_then(TableMetadataBuilder::build)

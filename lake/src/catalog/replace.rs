@@ -103,7 +103,7 @@ impl Replacement {
         }
         let mut ids = Ids::of(base);
         let schema = self.renumbered(&mut ids)?;
-        let spec = self.bound_spec(&ids)?;
+        let spec = self.bound_spec(&ids)?.with_spec_id(new_spec_id(base));
         if version == FormatVersion::V1 {
             self.check_version_1(base, &spec)?;
         }
@@ -262,6 +262,12 @@ impl Catalogs {
             "table {name} was made and dropped by other writers meanwhile; run the statement again"
         )))
     }
+}
+
+/// The id of a spec that is added. Services read it, and may give another.
+fn new_spec_id(base: &TableMetadata) -> i32 {
+    let ids = base.partition_specs_iter().map(|spec| spec.spec_id());
+    ids.max().map_or(0, |id| id.saturating_add(1))
 }
 
 /// Field ids: those that the columns had before, by their full names, and new ones.

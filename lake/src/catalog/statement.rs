@@ -42,6 +42,8 @@ pub struct Reference {
     pub base: TableName,
     /// The state that is read; the current one when absent.
     pub version: Option<TableVersion>,
+    /// What the name stands for when there is no table of it: a branch or tag of another table.
+    pub selected: Option<(TableName, TableVersion)>,
     /// Metadata columns to add, as far as the table has no columns of these names.
     pub metadata_columns: Vec<String>,
 }
@@ -52,6 +54,7 @@ impl From<TableName> for Reference {
             base: name.clone(),
             name,
             version: None,
+            selected: None,
             metadata_columns: Vec::new(),
         }
     }
@@ -98,8 +101,11 @@ impl Loads {
             Some(version) => table.at(version),
             None => Ok(table),
         };
-        if let Some(table) = self.table(catalogs, &reference.base).await? {
-            let table = at(table)?;
+        let found = match self.table(catalogs, &reference.base).await? {
+            Some(table) => Some(at(table)?),
+            None => self.selected(catalogs, reference).await?,
+        };
+        if let Some(table) = found {
             let schema = table.iceberg_schema().as_struct();
             let added = reference.metadata_columns.iter();
             let added = added.filter(|name| schema.field_by_name(name).is_none());
@@ -112,6 +118,23 @@ impl Loads {
         let base = TableName::new(&reference.base.catalog, &reference.base.namespace, table);
         match self.table(catalogs, &base).await? {
             Some(table) => metadata_tables::open(&at(table)?, suffix).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Loads {
+    /// The branch or tag that a name stands for when there is no table of it.
+    async fn selected(
+        &self,
+        catalogs: &Catalogs,
+        reference: &Reference,
+    ) -> Result<Option<Arc<IcebergTable>>> {
+        let (Some((base, version)), None) = (&reference.selected, &reference.version) else {
+            return Ok(None);
+        };
+        match self.table(catalogs, base).await? {
+            Some(table) => table.at(version).map(Some),
             None => Ok(None),
         }
     }

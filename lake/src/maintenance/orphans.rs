@@ -1,18 +1,20 @@
 //! Files in a table's folders that the table does not refer to: left by writers that were ended
 //! before they committed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use chrono::Utc;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use iceberg::spec::TableMetadata;
 use iceberg::table::Table;
-use object_store::ObjectStore;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::reachable::{Address, Reachable};
 use crate::catalog::{Catalogs, metadata_folder};
-use crate::store::Stores;
+use crate::store::{Stores, is_unfinished};
 use crate::{Error, Result, TableName};
 
 /// Files younger than this belong to writers that may still commit, unless it is said otherwise.
@@ -82,9 +84,9 @@ impl Orphans {
         let reachable = Reachable::of(&shown, &table, stores).await?;
         let mut found: Vec<(String, Address)> = Vec::new();
         for folder in &folders {
-            folder
-                .search(name, stores, &table, &reachable, before, &mut found)
-                .await?;
+            let most = ORPHANS_MAX.saturating_sub(found.len());
+            let more = folder.search(name, stores, &table, &reachable, before, most);
+            found.extend(more.await?);
         }
         // What was committed meanwhile counts.
         let again = catalogs.load(name).await?;
@@ -112,7 +114,11 @@ impl Orphans {
     /// [`Error::Store`] naming the file.
     pub async fn delete(&self, locations: &[String]) -> Result<()> {
         for location in locations {
-            let (store, path, _) = self.stores.resolve(location)?;
+            let (store, path, url) = self.stores.resolve(location)?;
+            if is_local(&url) && path.filename().is_some_and(is_unfinished) {
+                self.stores.remove_unfinished(&path).await?;
+                continue;
+            }
             let paths = stream::once(async { Ok(path) }).boxed();
             let deleted = store.delete_stream(paths).try_for_each(async |_| Ok(()));
             match deleted.await {
@@ -153,6 +159,7 @@ impl Folder {
         *url == self.place.0 && path.prefix_matches(&self.place.1)
     }
 
+    /// At most `most` files; the rest is found by the next call.
     async fn search(
         &self,
         name: &TableName,
@@ -160,13 +167,17 @@ impl Folder {
         table: &Table,
         reachable: &Reachable,
         before_ms: i64,
-        found: &mut Vec<(String, Address)>,
-    ) -> Result<()> {
+        most: usize,
+    ) -> Result<Vec<(String, Address)>> {
         let (url, folder) = &self.place;
         let metadata = stores.address(&metadata_folder(table.metadata()))?;
         let failed = |error| Error::store(&self.location, error);
+        let unfinished = stores.unfinished(url, folder).await?.into_iter();
+        let unfinished =
+            unfinished.filter(|file| file.last_modified.timestamp_millis() < before_ms);
+        let mut found: Vec<Path> = unfinished.map(|file| file.path).collect();
+        let mut markers = Markers::default();
         let mut listing = self.store.list(Some(folder));
-        let mut candidates: Vec<Path> = Vec::new();
         while let Some(object) = listing.try_next().await.map_err(failed)? {
             let place = (url.clone(), object.location.clone());
             let file = object.location.filename().unwrap_or_default();
@@ -177,18 +188,28 @@ impl Folder {
                     object.location
                 )));
             }
+            markers.see(&object);
             let young = object.last_modified.timestamp_millis() >= before_ms;
             if young || file == "version-hint.text" || reachable.contains(&place) {
                 continue;
             }
-            if found.len() >= ORPHANS_MAX {
-                // The rest is found by the next call.
+            if found.len() >= most {
                 break;
             }
-            candidates.push(object.location.clone());
-            found.push((self.location_of(&object.location), place));
+            found.push(object.location);
         }
-        stores.check_links(url, candidates).await
+        let mut orphans = vec![];
+        for path in found.into_iter().take(most) {
+            let place = (url.clone(), path);
+            let is_marker = !is_local(url) && markers.contain(&self.store, &place.1).await;
+            if !is_marker && !reachable.contains(&place) {
+                orphans.push(place);
+            }
+        }
+        let paths = orphans.iter().map(|(_, path)| path.clone()).collect();
+        stores.check_links(url, paths).await?;
+        let named = |place: Address| (self.location_of(&place.1), place);
+        Ok(orphans.into_iter().map(named).collect())
     }
 
     fn location_of(&self, path: &Path) -> String {
@@ -196,6 +217,45 @@ impl Folder {
         let below: Vec<String> = below.map(|part| part.as_ref().to_owned()).collect();
         format!("{}/{}", self.location, below.join("/"))
     }
+}
+
+/// Objects that stand for folders, as consoles and file system clients make them: empty ones whose keys
+/// end with a slash, which a path does not tell. They are nobody's orphans, and to remove one is to
+/// remove nothing, or everything below it.
+#[derive(Debug, Default)]
+struct Markers {
+    empty: HashSet<Path>,
+    folders: HashSet<String>,
+}
+
+impl Markers {
+    /// Takes note of what a listing has.
+    fn see(&mut self, object: &ObjectMeta) {
+        if object.size == 0 {
+            self.empty.insert(object.location.clone());
+        }
+        let mut path = object.location.as_ref();
+        while let Some((parent, _)) = path.rsplit_once('/') {
+            if self.folders.contains(parent) {
+                break;
+            }
+            self.folders.insert(parent.to_owned());
+            path = parent;
+        }
+    }
+
+    /// Whether an object is one of them: something lies below it, or its key is not its path.
+    async fn contain(&self, store: &Arc<dyn ObjectStore>, path: &Path) -> bool {
+        let is_missing = async || {
+            let found = store.head(path).await;
+            matches!(found, Err(object_store::Error::NotFound { .. }))
+        };
+        self.empty.contains(path) && (self.folders.contains(path.as_ref()) || is_missing().await)
+    }
+}
+
+fn is_local(url: &ObjectStoreUrl) -> bool {
+    *url == ObjectStoreUrl::local_filesystem()
 }
 
 fn is_child(path: &Path, folder: &Path) -> bool {
@@ -278,4 +338,47 @@ async fn refuse_tables_inside(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_stands_for_a_folder_is_no_orphan() {
+        let memory = InMemory::new();
+        let objects = [
+            ("t/metadata", ""),
+            ("t/metadata/left.avro", "x"),
+            ("t/data/empty.parquet", ""),
+            ("t/data/p", "x"),
+            ("t/data/p/left.parquet", "x"),
+        ];
+        for (path, content) in objects {
+            memory.put(&Path::from(path), content.into()).await.unwrap();
+        }
+        let mut markers = Markers::default();
+        let listed: Vec<ObjectMeta> = memory.list(None).try_collect().await.unwrap();
+        for object in &listed {
+            markers.see(object);
+        }
+        // Its key is "t/none/".
+        let none = ObjectMeta {
+            location: Path::from("t/none"),
+            size: 0,
+            ..listed.first().unwrap().clone()
+        };
+        markers.see(&none);
+        let store: Arc<dyn ObjectStore> = Arc::new(memory);
+        let mut found = vec![];
+        for path in objects.map(|(path, _)| path).iter().chain(&["t/none"]) {
+            if markers.contain(&store, &Path::from(*path)).await {
+                found.push(*path);
+            }
+        }
+        assert_eq!(found, ["t/metadata", "t/none"]);
+    }
 }

@@ -19,6 +19,11 @@ impl Append {
     pub fn new(name: &str, table: &Table, files: Vec<DataFile>) -> Self {
         Self(Producer::new(name, table, files))
     }
+
+    /// To another branch than `main`.
+    pub fn to_branch(self, branch: &str) -> Self {
+        Self(self.0.on_branch(branch))
+    }
 }
 
 #[async_trait]

@@ -7,7 +7,8 @@ use super::manifests::failed;
 use super::removal::Removal;
 use crate::{Error, Result};
 
-/// Looks at all that was committed after `start`, the current snapshot when the statement began.
+/// Looks at all that was committed after `start`, the newest snapshot of the branch when the
+/// statement began, up to `head`, its newest one now.
 ///
 /// # Errors
 /// [`Error::Conflict`] when files of what is removed were added or removed meanwhile, or when the
@@ -15,7 +16,7 @@ use crate::{Error, Result};
 pub(super) async fn check(
     name: &str,
     table: &Table,
-    start: Option<i64>,
+    (start, head): (Option<i64>, Option<i64>),
     removal: &Removal,
 ) -> Result<()> {
     let conflict = |what: &str| {
@@ -23,7 +24,7 @@ pub(super) async fn check(
             "table {name}: {what} while its rows were being replaced; run the statement again"
         ))
     };
-    let since = since(table.metadata(), start);
+    let since = since(table.metadata(), start, head);
     let since = since.ok_or_else(|| conflict("its history was changed"))?;
     for snapshot in since {
         let id = snapshot.snapshot_id();
@@ -46,10 +47,14 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// The snapshots after `start`; none when it is not an ancestor of the current one.
-fn since(metadata: &TableMetadata, start: Option<i64>) -> Option<Vec<SnapshotRef>> {
+/// The snapshots after `start`; none when it is not an ancestor of `head`.
+fn since(
+    metadata: &TableMetadata,
+    start: Option<i64>,
+    head: Option<i64>,
+) -> Option<Vec<SnapshotRef>> {
     let mut found = vec![];
-    let mut next = metadata.current_snapshot_id();
+    let mut next = head;
     while next != start {
         let snapshot = metadata.snapshot_by_id(next?)?;
         found.push(snapshot.clone());

@@ -14,7 +14,7 @@ use crate::catalog::metadata_folder;
 use crate::{Error, Result};
 
 /// Manifests that are read at once.
-const CONCURRENT_READS: usize = 8;
+pub(super) const CONCURRENT_READS: usize = 8;
 
 /// An entry of a manifest, with everything that it inherits from its list.
 pub(super) struct Entry {

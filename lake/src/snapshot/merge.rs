@@ -3,10 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use futures::{StreamExt, TryStreamExt};
 use iceberg::spec::{ManifestContentType, ManifestFile, TableMetadata};
 
-use super::manifests::{Manifests, failed};
-use crate::Result;
+use super::manifests::{CONCURRENT_READS, Manifests, failed};
+use crate::{Error, Result};
 
 /// Table properties, and their defaults.
 const ENABLED: &str = "commit.manifest-merge.enabled";
@@ -95,13 +96,21 @@ async fn merged_bin(
     writer: &mut Manifests<'_>,
     bin: Vec<ManifestFile>,
 ) -> Result<Vec<ManifestFile>> {
-    let name = writer.name;
+    let (name, file_io) = (writer.name, writer.table.file_io().clone());
+    let mut read = futures::stream::iter(bin)
+        .map(|file| {
+            let file_io = file_io.clone();
+            async move {
+                let manifest = file.load_manifest(&file_io).await;
+                let manifest = manifest.map_err(|error| failed(name, &error))?;
+                Ok::<_, Error>((file, manifest))
+            }
+        })
+        .buffered(CONCURRENT_READS);
     let failed = |error: iceberg::Error| failed(name, &error);
     let (mut entries, mut stay) = (vec![], vec![]);
     let mut shape = None;
-    for file in bin {
-        let manifest = file.load_manifest(writer.table.file_io()).await;
-        let manifest = manifest.map_err(failed)?;
+    while let Some((file, manifest)) = read.try_next().await? {
         let (schema, spec) = (
             manifest.metadata().schema().clone(),
             manifest.metadata().partition_spec().clone(),

@@ -6,7 +6,9 @@
 //! ```
 //!
 //! All but the first is done anew by each attempt to commit, since another writer may have changed
-//! the table. What an attempt wrote that was not committed is removed.
+//! the table; only the first attempt merges. What an attempt wrote that was not committed is removed.
+//!
+//! A snapshot is put on top of a branch: `main`, which is the table's current state, or another one.
 
 mod append;
 mod conflicts;
@@ -14,10 +16,12 @@ mod manifests;
 mod merge;
 mod overwrite;
 mod producer;
+mod refs;
 mod removal;
 mod summary;
 mod truncate;
 
 pub use append::Append;
 pub use overwrite::Overwrite;
+pub use refs::{ChangeRef, Mode, RefAction, RefChange, RefKind, Retention};
 pub use truncate::Truncate;

@@ -19,7 +19,7 @@ use crate::catalog::Change;
 #[derive(Debug)]
 pub struct Overwrite {
     producer: Producer,
-    /// The current snapshot when the statement began.
+    /// The branch's newest snapshot when the statement began.
     start: Option<i64>,
     removal: Removal,
 }
@@ -32,10 +32,7 @@ impl Overwrite {
         let spec = metadata.default_partition_spec();
         let removal = match spec.is_unpartitioned() {
             true => Removal::All,
-            false => Removal::Partitions {
-                spec_id: spec.spec_id(),
-                partitions: files.iter().map(|f| f.partition().clone()).collect(),
-            },
+            false => Removal::partitions(spec.spec_id(), &files),
         };
         Self {
             producer: Producer::new(name, table, files),
@@ -43,13 +40,30 @@ impl Overwrite {
             removal,
         }
     }
+
+    /// To another branch than `main`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Conflict`] when `table`, as it was when the statement began, has no such
+    /// branch.
+    pub fn to_branch(self, table: &Table, branch: &str) -> Result<Self> {
+        let producer = self.producer.on_branch(branch);
+        let start = producer.head(table.metadata())?;
+        Ok(Self {
+            start: start.map(|snapshot| snapshot.snapshot_id()),
+            producer,
+            ..self
+        })
+    }
 }
 
 #[async_trait]
 impl Change for Overwrite {
     async fn updates(&self, table: &Table) -> Result<Vec<TableUpdate>> {
         self.producer.check_table(table)?;
-        conflicts::check(self.producer.name(), table, self.start, &self.removal).await?;
+        let head = self.producer.head(table.metadata())?;
+        let span = (self.start, head.map(|head| head.snapshot_id()));
+        conflicts::check(self.producer.name(), table, span, &self.removal).await?;
         let operation = Operation::Overwrite;
         self.producer.updates(table, operation, &self.removal).await
     }

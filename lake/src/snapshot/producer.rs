@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use iceberg::TableUpdate;
 use iceberg::spec::{
     DataFile, FormatVersion, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter,
-    NestedFieldRef, Operation, Snapshot, SnapshotReference, SnapshotRetention, Summary,
-    TableMetadata,
+    NestedFieldRef, Operation, Snapshot, SnapshotRef, SnapshotReference, SnapshotRetention,
+    Summary, TableMetadata,
 };
 use iceberg::table::Table;
 use parking_lot::Mutex;
@@ -17,8 +17,12 @@ use super::merge::merged;
 use super::removal::Removal;
 use super::summary::{Counts, summary};
 use crate::catalog::metadata_folder;
-use crate::version::branch_retention;
+use crate::version::refs;
 use crate::{Error, Result};
+
+/// Attempts that merge manifests. Merging reads many, and takes so long that a writer who always did
+/// would be too late every time on a busy table; who commits next merges instead.
+const MERGING_ATTEMPTS: usize = 1;
 
 /// Makes the snapshot of one change, for as many attempts as it takes.
 #[derive(Debug)]
@@ -28,8 +32,14 @@ pub(super) struct Producer {
     table_uuid: Uuid,
     /// The top-level columns that the files have, by field id.
     columns: HashSet<i32>,
+    /// The fields that may be NULL in the files, at any depth.
+    optional: HashSet<i32>,
     spec_id: i32,
     files: Vec<DataFile>,
+    /// The branch that goes on.
+    branch: String,
+    /// The retention of a branch that is made with the snapshot.
+    new_branch: Option<SnapshotRetention>,
     snapshot_id: i64,
     id: Uuid,
     /// Of the added files.
@@ -55,12 +65,64 @@ impl Producer {
             name: name.to_owned(),
             table_uuid: table.metadata().uuid(),
             columns: columns(table.metadata()).map(|field| field.id).collect(),
+            optional: fields(table.metadata(), false).collect(),
             spec_id: table.metadata().default_partition_spec_id(),
             files,
+            branch: MAIN_BRANCH.to_owned(),
+            new_branch: None,
             snapshot_id,
             id,
             manifest: tokio::sync::OnceCell::new(),
             attempts: Mutex::default(),
+        }
+    }
+
+    /// On top of another branch than `main`.
+    pub fn on_branch(self, branch: &str) -> Self {
+        Self {
+            branch: branch.to_owned(),
+            ..self
+        }
+    }
+
+    /// As the first snapshot of a branch.
+    pub fn for_new_branch(self, branch: &str, retention: SnapshotRetention) -> Self {
+        Self {
+            new_branch: Some(retention),
+            ..self.on_branch(branch)
+        }
+    }
+
+    /// The newest snapshot of the branch; none for `main` of a table without rows.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] for a branch that is gone by now.
+    pub fn head<'a>(&self, metadata: &'a TableMetadata) -> Result<Option<&'a SnapshotRef>> {
+        Ok(self.parent(metadata)?.0)
+    }
+
+    /// The newest snapshot of the branch, and how long its snapshots are kept.
+    fn parent<'a>(
+        &self,
+        metadata: &'a TableMetadata,
+    ) -> Result<(Option<&'a SnapshotRef>, SnapshotRetention)> {
+        if let Some(retention) = &self.new_branch {
+            return Ok((None, retention.clone()));
+        }
+        let found = refs(&self.name, metadata)?.remove(&self.branch);
+        match found.filter(SnapshotReference::is_branch) {
+            Some(found) => {
+                let snapshot = metadata.snapshot_by_id(found.snapshot_id);
+                Ok((snapshot, found.retention))
+            }
+            None if self.branch == MAIN_BRANCH => {
+                let retention = SnapshotRetention::branch(None, None, None);
+                Ok((metadata.current_snapshot(), retention))
+            }
+            None => Err(Error::Conflict(format!(
+                "branch {} of table {} was dropped while rows were written to it",
+                self.branch, self.name
+            ))),
         }
     }
 
@@ -77,7 +139,8 @@ impl Producer {
         let is_there = |field: &&NestedFieldRef| self.columns.contains(&field.id);
         let known = columns(metadata).any(|field| is_there(&field));
         let missing = columns(metadata).any(|field| field.required && !is_there(&field));
-        let fits = self.files.is_empty() || (known && !missing);
+        let stricter = fields(metadata, true).any(|id| self.optional.contains(&id));
+        let fits = self.files.is_empty() || (known && !missing && !stricter);
         match metadata.uuid() == self.table_uuid && fits {
             true => Ok(()),
             false => Err(Error::Conflict(format!(
@@ -99,6 +162,26 @@ impl Producer {
         removal: &Removal,
     ) -> Result<Vec<TableUpdate>> {
         self.check_table(table)?;
+        self.tried(table, operation, removal, false).await
+    }
+
+    /// The updates that add a snapshot which changes nothing.
+    ///
+    /// # Errors
+    /// As [`Producer::updates`].
+    pub async fn empty(&self, table: &Table) -> Result<Vec<TableUpdate>> {
+        self.check_table(table)?;
+        let (operation, removal) = (Operation::Append, Removal::Nothing);
+        self.tried(table, operation, &removal, true).await
+    }
+
+    async fn tried(
+        &self,
+        table: &Table,
+        operation: Operation,
+        removal: &Removal,
+        even_empty: bool,
+    ) -> Result<Vec<TableUpdate>> {
         let attempt = {
             let mut attempts = self.attempts.lock();
             attempts.push(Written::default());
@@ -111,7 +194,9 @@ impl Producer {
             prefix: format!("{}-{attempt}", self.id),
             written: vec![],
         };
-        let done = self.attempt(&mut manifests, operation, removal).await;
+        let merges = attempt < MERGING_ATTEMPTS;
+        let done = self.attempt(&mut manifests, operation, removal, merges, even_empty);
+        let done = done.await;
         let written = std::mem::take(&mut manifests.written);
         let listed = done.as_ref().map(|(_, listed)| listed.as_slice());
         self.note(attempt, written, listed.unwrap_or_default());
@@ -124,11 +209,14 @@ impl Producer {
         writer: &mut Manifests<'_>,
         operation: Operation,
         removal: &Removal,
+        merges: bool,
+        even_empty: bool,
     ) -> Result<(Vec<TableUpdate>, Vec<String>)> {
         let table = writer.table;
         let metadata = table.metadata();
+        let (parent, retention) = self.parent(metadata)?;
         let mut current = vec![];
-        if let Some(snapshot) = metadata.current_snapshot() {
+        if let Some(snapshot) = parent {
             let list = table.manifest_list_reader(snapshot).load().await;
             let list = list.map_err(|error| failed(&self.name, &error))?;
             current.extend(list.consume_entries());
@@ -136,7 +224,7 @@ impl Producer {
         removal.check(&self.name, &current)?;
         let mut removed = Counts::default();
         let current = writer.filtered(current, removal, &mut removed).await?;
-        if self.files.is_empty() && removed.is_empty() {
+        if self.files.is_empty() && removed.is_empty() && !even_empty {
             return Ok((vec![], vec![]));
         }
         let mut added = Counts::default();
@@ -147,24 +235,24 @@ impl Producer {
             manifests.push(manifest.await?.clone());
         }
         manifests.extend(current);
-        let manifests = merged(writer, manifests).await?;
+        if merges {
+            manifests = merged(writer, manifests).await?;
+        }
         let mut listed: Vec<_> = manifests.iter().map(|m| m.manifest_path.clone()).collect();
-        let (list, row_ids) = self.write_list(writer, manifests).await?;
-        listed.push(list.clone());
+        let list = self.write_list(writer, manifests, parent).await?;
+        listed.push(list.0.clone());
         let everything = matches!(removal, Removal::All);
-        let summary = summary(metadata, operation, &added, &removed, everything);
-        let snapshot = self.snapshot(metadata, list, row_ids, summary);
-        Ok((self.put(metadata, snapshot), listed))
+        let summary = summary(parent, operation, &added, &removed, everything);
+        let snapshot = self.snapshot(metadata, parent, list, summary);
+        Ok((self.put(snapshot, retention), listed))
     }
 
-    /// Makes a snapshot the current one.
-    fn put(&self, metadata: &TableMetadata, snapshot: Snapshot) -> Vec<TableUpdate> {
-        let retention = branch_retention(metadata, MAIN_BRANCH)
-            .unwrap_or_else(|| SnapshotRetention::branch(None, None, None));
+    /// Makes a snapshot the newest one of the branch.
+    fn put(&self, snapshot: Snapshot, retention: SnapshotRetention) -> Vec<TableUpdate> {
         vec![
             TableUpdate::AddSnapshot { snapshot },
             TableUpdate::SetSnapshotRef {
-                ref_name: MAIN_BRANCH.to_owned(),
+                ref_name: self.branch.clone(),
                 reference: SnapshotReference::new(self.snapshot_id, retention),
             },
         ]
@@ -196,6 +284,7 @@ impl Producer {
         &self,
         attempt: &mut Manifests<'_>,
         manifests: Vec<ManifestFile>,
+        parent: Option<&SnapshotRef>,
     ) -> Result<(String, u64)> {
         let table = attempt.table;
         let metadata = table.metadata();
@@ -206,7 +295,7 @@ impl Producer {
         attempt.written.push(location.clone());
         let output = table.file_io().new_output(&location).map_err(failed)?;
         let output = output.writer().await.map_err(failed)?;
-        let parent = metadata.current_snapshot_id();
+        let parent = parent.map(|snapshot| snapshot.snapshot_id());
         let sequence = next_sequence_number(metadata);
         let first_row_id = metadata.next_row_id();
         let mut writer = match metadata.format_version() {
@@ -227,14 +316,14 @@ impl Producer {
     fn snapshot(
         &self,
         metadata: &TableMetadata,
-        list: String,
-        row_ids: u64,
+        parent: Option<&SnapshotRef>,
+        (list, row_ids): (String, u64),
         summary: Summary,
     ) -> Snapshot {
         let now = chrono::Utc::now().timestamp_millis();
         let builder = Snapshot::builder()
             .with_snapshot_id(self.snapshot_id)
-            .with_parent_snapshot_id(metadata.current_snapshot_id())
+            .with_parent_snapshot_id(parent.map(|snapshot| snapshot.snapshot_id()))
             .with_sequence_number(next_sequence_number(metadata))
             // The clocks of writers differ; time goes on all the same.
             .with_timestamp_ms(now.max(metadata.last_updated_ms()))
@@ -275,6 +364,16 @@ impl Producer {
 
 fn columns(metadata: &TableMetadata) -> impl Iterator<Item = &NestedFieldRef> {
     metadata.current_schema().as_struct().fields().iter()
+}
+
+/// The ids of all fields, at any depth, that have to have a value, or of those that need not.
+fn fields(metadata: &TableMetadata, required: bool) -> impl Iterator<Item = i32> {
+    let schema = metadata.current_schema();
+    let ids = schema.field_id_to_name_map().keys();
+    let fields = ids.filter_map(|id| schema.field_by_id(*id));
+    fields
+        .filter(move |field| field.required == required)
+        .map(|field| field.id)
 }
 
 fn next_sequence_number(metadata: &TableMetadata) -> i64 {

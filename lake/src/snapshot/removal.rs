@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use iceberg::spec::{DataContentType, ManifestEntry, ManifestFile, Struct};
+use iceberg::spec::{
+    DataContentType, DataFile, Literal, ManifestEntry, ManifestFile, PrimitiveLiteral, Struct,
+};
 
 use crate::{Error, Result};
 
@@ -16,11 +18,36 @@ pub(super) enum Removal {
     /// The data files of these partitions, with the position deletes that hold for nothing else.
     Partitions {
         spec_id: i32,
+        /// Their values as [`widened`].
         partitions: HashSet<Struct>,
     },
 }
 
+/// The partition values of a file. Manifests have them in the types of their day: an `int` that became
+/// a `long` since is the same partition.
+fn widened(file: &DataFile) -> Struct {
+    use PrimitiveLiteral as L;
+    let values = file.partition().iter().map(|value| match value {
+        Some(Literal::Primitive(L::Int(value))) => {
+            Some(Literal::Primitive(L::Long(i64::from(*value))))
+        }
+        Some(Literal::Primitive(L::Float(value))) => {
+            Some(Literal::Primitive(L::Double(f64::from(value.0).into())))
+        }
+        other => other.cloned(),
+    });
+    values.collect()
+}
+
 impl Removal {
+    /// The partitions of a spec that some files lie in.
+    pub fn partitions(spec_id: i32, files: &[DataFile]) -> Self {
+        Self::Partitions {
+            spec_id,
+            partitions: files.iter().map(widened).collect(),
+        }
+    }
+
     /// Whether a manifest of this partition spec may have files to be removed.
     pub fn may_touch(&self, manifest: &ManifestFile) -> bool {
         match self {
@@ -49,7 +76,7 @@ impl Removal {
                 spec_id: own,
                 partitions,
             } => match spec_id == *own {
-                true => partitions.contains(entry.data_file().partition()),
+                true => partitions.contains(&widened(entry.data_file())),
                 // Equality deletes of an unpartitioned spec hold for every partition.
                 false => entry.content_type() == DataContentType::EqualityDeletes,
             },

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use iceberg::spec::{DataContentType, DataFile, Operation, Struct, Summary, TableMetadata};
+use iceberg::spec::{DataContentType, DataFile, Operation, SnapshotRef, Struct, Summary};
 
 /// Counts of files added or removed.
 #[derive(Debug, Default)]
@@ -52,9 +52,9 @@ impl Counts {
     }
 }
 
-/// The summary of a snapshot on top of the current one.
+/// The summary of a snapshot on top of `parent`.
 pub(super) fn summary(
-    metadata: &TableMetadata,
+    parent: Option<&SnapshotRef>,
     operation: Operation,
     added: &Counts,
     removed: &Counts,
@@ -89,7 +89,7 @@ pub(super) fn summary(
         // A total that was not kept so far stays unknown, unless nothing of it is left.
         let known = match everything {
             true => Some(plus),
-            false => total(metadata, key).map(|n| n.saturating_add(plus).saturating_sub(minus)),
+            false => total(parent, key).map(|n| n.saturating_add(plus).saturating_sub(minus)),
         };
         numbers.extend(known.map(|known| (key, known)));
     }
@@ -109,16 +109,16 @@ pub(super) fn summary(
     }
 }
 
-/// How many rows the table has, where its summary and the absence of deletes tell.
-pub(super) fn live_rows(metadata: &TableMetadata) -> Option<u64> {
-    match total(metadata, "total-delete-files")? {
-        0 => total(metadata, "total-records"),
+/// How many rows a snapshot has, where its summary and the absence of deletes tell.
+pub(super) fn live_rows(snapshot: Option<&SnapshotRef>) -> Option<u64> {
+    match total(snapshot, "total-delete-files")? {
+        0 => total(snapshot, "total-records"),
         _ => None,
     }
 }
 
-fn total(metadata: &TableMetadata, key: &str) -> Option<u64> {
-    match metadata.current_snapshot() {
+fn total(snapshot: Option<&SnapshotRef>, key: &str) -> Option<u64> {
+    match snapshot {
         None => Some(0),
         Some(snapshot) => {
             let value = snapshot.summary().additional_properties.get(key);

@@ -38,7 +38,7 @@ impl Truncate {
 #[async_trait]
 impl Change for Truncate {
     async fn updates(&self, table: &Table) -> Result<Vec<TableUpdate>> {
-        *self.rows.lock() = summary::live_rows(table.metadata());
+        *self.rows.lock() = summary::live_rows(table.metadata().current_snapshot());
         let operation = Operation::Delete;
         self.producer.updates(table, operation, &Removal::All).await
     }

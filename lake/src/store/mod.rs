@@ -14,6 +14,7 @@ mod moves;
 mod open;
 mod rooted;
 mod storage;
+mod unfinished;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,6 +34,7 @@ use crate::files::unpack::register_unpacking;
 use crate::{Error, Result};
 
 pub use self::storage::{LakeStorage, LakeStorageFactory};
+pub(crate) use self::unfinished::is_unfinished;
 
 /// The longest file that [`Stores::read`] takes into memory. Real metadata files reach some
 /// hundred MB.

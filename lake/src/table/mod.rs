@@ -14,7 +14,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
-use iceberg::spec::{NameMapping, SchemaRef as IcebergSchemaRef, SnapshotRef};
+use iceberg::spec::{MAIN_BRANCH, NameMapping, SchemaRef as IcebergSchemaRef, SnapshotRef};
 use iceberg::table::Table;
 
 use self::scan::Scan;
@@ -39,6 +39,8 @@ pub struct IcebergTable {
     name: TableName,
     table: Table,
     snapshot: Option<SnapshotRef>,
+    /// What was asked for; the current state when absent.
+    version: Option<TableVersion>,
     schema: IcebergSchemaRef,
     /// The columns of `schema`, then the metadata columns asked for.
     columns: Arc<TableColumns>,
@@ -86,6 +88,7 @@ impl IcebergTable {
             name,
             table,
             snapshot,
+            version: None,
             schema,
             columns,
             unreadable,
@@ -101,10 +104,15 @@ impl IcebergTable {
     /// As [`TableVersion::resolve`] and [`IcebergTable::try_new`].
     pub fn at(&self, version: &TableVersion) -> Result<Arc<Self>> {
         let full_name = self.name.to_string();
+        let is_main = matches!(version, TableVersion::Branch(name) if name == MAIN_BRANCH);
+        if is_main && self.table.metadata().current_snapshot().is_none() {
+            return Ok(Arc::new(self.clone()));
+        }
         let (snapshot, schema) = version.resolve(&full_name, self.table.metadata())?;
         let columns = Arc::new(columns_of(&full_name, &schema, &self.rules)?);
         Ok(Arc::new(Self {
             snapshot: Some(snapshot),
+            version: Some(version.clone()),
             schema,
             columns,
             ..self.clone()
@@ -151,6 +159,11 @@ impl IcebergTable {
     /// The snapshot that is read; none when the table has none.
     pub fn snapshot(&self) -> Option<&SnapshotRef> {
         self.snapshot.as_ref()
+    }
+
+    /// Which state of the table was asked for; the current one when absent.
+    pub fn version(&self) -> Option<&TableVersion> {
+        self.version.as_ref()
     }
 
     /// The `CREATE TABLE` statement that would make the table anew.

@@ -65,22 +65,41 @@ impl Drop for StatementFiles {
 }
 
 async fn clean(target: &WriteTarget, stores: &Stores) {
-    let Ok((store, folder, _)) = stores.resolve(&target.folder) else {
+    let Ok((store, folder, url)) = stores.resolve(&target.folder) else {
         return;
     };
+    let prefix = target.statement.to_string();
     // Object stores list names in their order, file systems do not.
     let in_order = !target.store.as_str().starts_with("file:");
-    match files(&store, &folder, &target.statement.to_string(), in_order).await {
+    match files(&store, &folder, &prefix, in_order).await {
         Ok(files) => {
             for path in files {
                 remove(&store, &path).await;
             }
         }
-        Err(error) => {
-            let (table, statement) = (&target.table, target.statement);
-            tracing::warn!(%table, %statement, %error, "files that are not needed were not found");
-        }
+        Err(error) => warn(target, &error),
     }
+    // Those of a writer that was killed.
+    match stores.unfinished(&url, &folder).await {
+        Ok(files) => {
+            let paths = files.into_iter().map(|file| file.path);
+            for path in paths.filter(|path| begins_with(path, &prefix)) {
+                if let Err(error) = stores.remove_unfinished(&path).await {
+                    warn(target, &error);
+                }
+            }
+        }
+        Err(error) => warn(target, &error),
+    }
+}
+
+fn begins_with(path: &Path, prefix: &str) -> bool {
+    path.filename().is_some_and(|name| name.starts_with(prefix))
+}
+
+fn warn(target: &WriteTarget, error: &dyn std::error::Error) {
+    let (table, statement) = (&target.table, target.statement);
+    tracing::warn!(%table, %statement, %error, "files that are not needed were not removed");
 }
 
 /// The files of a folder whose names begin with `prefix`.
@@ -96,11 +115,7 @@ async fn files(
     let mut listed = store.list_with_offset(Some(folder), &from);
     let mut found = vec![];
     while let Some(file) = listed.try_next().await? {
-        let is_ours = file
-            .location
-            .filename()
-            .is_some_and(|name| name.starts_with(prefix));
-        if is_ours {
+        if begins_with(&file.location, prefix) {
             found.push(file.location);
         } else if in_order {
             break;

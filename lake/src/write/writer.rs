@@ -217,7 +217,8 @@ impl TableWriter {
     async fn end(&mut self, number: usize) -> Result<()> {
         let partition = match &self.partitions {
             Some(partitions) => partitions.value(number),
-            None => Struct::empty(),
+            // Fields that version 1 keeps are NULL.
+            None => self.target.spec.fields().iter().map(|_| None).collect(),
         };
         self.files.end(number, &partition).await
     }

@@ -164,3 +164,47 @@ async fn old_metadata_files_are_removed_where_the_table_wants_it() {
     let table = catalogs.load(&t).await.unwrap().unwrap();
     assert_eq!(table.metadata().properties()["turn"], "7");
 }
+
+#[tokio::test]
+async fn a_table_whose_branches_would_be_lost_is_not_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalogs = open(sqlite(dir.path()), dir.path());
+    catalogs.create_namespace("lake", "made").await.unwrap();
+    let t = name("made", "t");
+    let mut creation = creation("t");
+    creation.format_version = iceberg::spec::FormatVersion::V1;
+    let table = catalogs.create_table(&t, creation).await.unwrap().unwrap();
+    let snapshot = serde_json::json!({
+        "snapshot-id": 1, "timestamp-ms": 1, "manifest-list": "file:///list.avro", "schema-id": 0,
+        "summary": {"operation": "append"},
+    });
+    let path = table.metadata_location().unwrap();
+    let path = path.strip_prefix("file://").unwrap();
+    let write = |refs: serde_json::Value| {
+        let text = std::fs::read(path).unwrap();
+        let mut metadata: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        metadata["snapshots"] = serde_json::json!([snapshot]);
+        metadata["current-snapshot-id"] = 1.into();
+        metadata["refs"] = refs;
+        std::fs::write(path, metadata.to_string()).unwrap();
+    };
+    let main = serde_json::json!({"snapshot-id": 1, "type": "branch", "max-ref-age-ms": null});
+    for refs in [
+        serde_json::json!({"main": main, "v1": {"snapshot-id": 1, "type": "tag"}}),
+        serde_json::json!({
+            "main": {"snapshot-id": 1, "type": "branch", "min-snapshots-to-keep": 3}
+        }),
+    ] {
+        write(refs);
+        let change = property("p", "x");
+        let refused = catalogs.change_table(&t, &change).await.unwrap_err();
+        assert!(matches!(refused, Error::Refused(_)), "{refused}");
+        assert!(
+            refused.to_string().contains("branches and tags"),
+            "{refused}"
+        );
+    }
+    write(serde_json::json!({"main": main}));
+    let change = property("p", "x");
+    assert!(catalogs.change_table(&t, &change).await.unwrap().is_some());
+}

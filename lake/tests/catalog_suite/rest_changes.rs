@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use iceberg::spec::Transform;
 use inshore_lake::catalog::Catalogs;
 use inshore_lake::config::CatalogKind;
-use inshore_lake::evolution::{Alteration, Alterations};
+use inshore_lake::evolution::{Alteration, Alterations, FieldPath, PartitionChoice, PartitionKey};
+use inshore_lake::snapshot::{ChangeRef, Mode, RefAction, RefChange, RefKind, Retention};
 use inshore_lake::write::Append;
 use inshore_lake::{Error, TableName};
 use serde_json::json;
@@ -58,6 +61,7 @@ async fn a_commit_asserts_what_it_depends_on() {
     let t = table(&catalogs).await;
     append(&catalogs, &t, 3).await.unwrap();
     let add = Alterations(vec![Alteration::AddColumn {
+        parent: FieldPath::default(),
         field: iceberg::spec::NestedField::optional(
             9,
             "note",
@@ -99,6 +103,184 @@ async fn a_commit_asserts_what_it_depends_on() {
         commits[1]["identifier"],
         json!({"namespace": ["made"], "name": "t"})
     );
+}
+
+fn branch(mode: Mode, min_snapshots: Option<i32>) -> ChangeRef {
+    let retention = Retention {
+        min_snapshots,
+        ..Retention::default()
+    };
+    let change = RefChange {
+        kind: RefKind::Branch,
+        name: "audit".to_owned(),
+        action: RefAction::Put {
+            mode,
+            snapshot: None,
+            retention,
+        },
+    };
+    ChangeRef::new("lake.made.t", change)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_is_what_it_was_when_it_is_changed() {
+    let (_dir, _server, shared, catalogs) = begin().await;
+    let t = table(&catalogs).await;
+    append(&catalogs, &t, 3).await.unwrap();
+    let loaded = catalogs.load(&t).await.unwrap().unwrap();
+    let first = loaded.metadata().current_snapshot_id().unwrap();
+    // Lost answers and conflicts that were none are seen in the table's refs.
+    for (number, (mode, fault)) in [
+        (Mode::Create, Some(Fault::DropAfter)),
+        (Mode::CreateOrReplace, Some(Fault::ConflictAfter)),
+        (Mode::Replace, Some(Fault::Conflict)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        shared.lock().unwrap().faults.extend(fault);
+        let keep = i32::try_from(number).unwrap() + 1;
+        let change = branch(mode, Some(keep));
+        catalogs.change_table(&t, &change).await.unwrap().unwrap();
+    }
+    let files = written(&loaded, catalogs.stores(), &rows(2)).await;
+    let to_branch = Append::new("t", &loaded, files).to_branch("audit");
+    catalogs
+        .change_table(&t, &to_branch)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(counted(&catalogs, &t).await, 3);
+    let drop = RefChange {
+        kind: RefKind::Branch,
+        name: "audit".to_owned(),
+        action: RefAction::Drop { if_exists: false },
+    };
+    let drop = ChangeRef::new("lake.made.t", drop);
+    let second = catalogs.load(&t).await.unwrap().unwrap();
+    let second = second.metadata().snapshot_for_ref("audit").unwrap();
+    let second = second.snapshot_id();
+    let table = catalogs.change_table(&t, &drop).await.unwrap().unwrap();
+    assert!(table.metadata().snapshot_for_ref("audit").is_none());
+    let again = catalogs.change_table(&t, &to_branch).await.unwrap_err();
+    assert!(
+        again
+            .to_string()
+            .contains("branch audit of table t was dropped"),
+        "{again}"
+    );
+    let commits = shared.lock().unwrap().commits.clone();
+    let asserted: Vec<_> = commits[1..]
+        .iter()
+        .map(|commit| {
+            let requirement = &commit["requirements"][1];
+            assert_eq!(requirement["type"], "assert-ref-snapshot-id");
+            assert_eq!(requirement["ref"], "audit");
+            requirement["snapshot-id"].as_i64()
+        })
+        .collect();
+    // The replacement was sent twice.
+    let (first, second) = (Some(first), Some(second));
+    assert_eq!(asserted, [None, first, first, first, first, second]);
+    assert_eq!(
+        commits[4]["updates"][0],
+        json!({"action": "set-snapshot-ref", "ref-name": "audit", "type": "branch",
+               "snapshot-id": first, "min-snapshots-to-keep": 3})
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partitioning_changes_as_long_as_it_is_the_same() {
+    let (_dir, _server, shared, catalogs) = begin().await;
+    let t = table(&catalogs).await;
+    let key = PartitionKey {
+        column: "id".to_owned(),
+        transform: Transform::Bucket(4),
+    };
+    let add = Alterations(vec![Alteration::AddPartitionField {
+        key: key.clone(),
+        name: None,
+    }]);
+    let drop = Alterations(vec![Alteration::DropPartitionField(PartitionChoice::Key(
+        key,
+    ))]);
+    append(&catalogs, &t, 3).await.unwrap();
+    for (change, updates, requirements) in [
+        (
+            &add,
+            json!([
+                {"action": "add-spec", "spec": {"spec-id": 1, "fields": [{"source-id": 1,
+                 "field-id": 1000, "name": "id_bucket_4", "transform": "bucket[4]"}]}},
+                {"action": "set-default-spec", "spec-id": -1},
+            ]),
+            json!([
+                {"type": "assert-last-assigned-partition-id", "last-assigned-partition-id": 999},
+                {"type": "assert-default-spec-id", "default-spec-id": 0},
+            ]),
+        ),
+        // A spec that was there is only made the default one again.
+        (
+            &drop,
+            json!([{"action": "set-default-spec", "spec-id": 0}]),
+            json!([{"type": "assert-default-spec-id", "default-spec-id": 1}]),
+        ),
+        (
+            &add,
+            json!([{"action": "set-default-spec", "spec-id": 1}]),
+            json!([{"type": "assert-default-spec-id", "default-spec-id": 0}]),
+        ),
+    ] {
+        shared.lock().unwrap().commits.clear();
+        catalogs.change_table(&t, change).await.unwrap().unwrap();
+        let commit = shared.lock().unwrap().commits[0].clone();
+        assert_eq!(commit["updates"], updates);
+        let asserted = &commit["requirements"].as_array().unwrap()[1..];
+        assert_eq!(&json!(asserted), &requirements);
+    }
+    append(&catalogs, &t, 5).await.unwrap();
+    assert_eq!(counted(&catalogs, &t).await, 8);
+    // Another writer was quicker, and an answer was lost: once more, and not once more.
+    for (fault, change) in [(Fault::Conflict, &drop), (Fault::DropAfter, &add)] {
+        shared.lock().unwrap().faults.push_back(fault);
+        catalogs.change_table(&t, change).await.unwrap().unwrap();
+    }
+    let table = catalogs.load(&t).await.unwrap().unwrap();
+    assert_eq!(table.metadata().default_partition_spec_id(), 1);
+    assert_eq!(table.metadata().partition_specs_iter().count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn null_is_forbidden_only_while_there_are_no_rows() {
+    let (_dir, _server, shared, catalogs) = begin().await;
+    let t = table(&catalogs).await;
+    let name = FieldPath::from("note".to_owned());
+    let add = Alteration::AddColumn {
+        parent: FieldPath::default(),
+        field: iceberg::spec::NestedField::optional(
+            9,
+            "note",
+            iceberg::spec::Type::Primitive(iceberg::spec::PrimitiveType::String),
+        ),
+        if_not_exists: false,
+        place: None,
+    };
+    let before = catalogs.change_table(&t, &Alterations(vec![add])).await;
+    let before = before.unwrap().unwrap();
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let notes: ArrayRef = Arc::new(StringArray::from(vec![Some("x"), None]));
+    let batch = RecordBatch::try_from_iter([("id", ids), ("note", notes)]).unwrap();
+    let files = written(&before, catalogs.stores(), &batch).await;
+    let strict = Alterations(vec![Alteration::SetNotNull { name }]);
+    shared.lock().unwrap().commits.clear();
+    catalogs.change_table(&t, &strict).await.unwrap().unwrap();
+    let commit = shared.lock().unwrap().commits[0].clone();
+    let asserted = commit["requirements"].as_array().unwrap().iter();
+    let of_ref = json!({"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": null});
+    assert!(asserted.clone().any(|requirement| *requirement == of_ref));
+    // Rows that were written before may be NULL.
+    let late = Append::new("t", &before, files);
+    let late = catalogs.change_table(&t, &late).await;
+    assert!(matches!(late, Err(Error::Conflict(_))), "{late:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use iceberg::spec::{MAIN_BRANCH, TableMetadata};
+use iceberg::spec::{MAIN_BRANCH, Schema, TableMetadata};
 use iceberg::table::Table;
 use iceberg::{TableCreation, TableRequirement, TableUpdate};
 use reqwest::Method;
@@ -304,9 +304,15 @@ fn requirements(base: &TableMetadata, updates: &[TableUpdate]) -> Vec<TableRequi
     };
     for update in updates {
         match update {
-            TableUpdate::AddSchema { .. } => want(TableRequirement::LastAssignedFieldIdMatch {
-                last_assigned_field_id: base.last_column_id(),
-            }),
+            TableUpdate::AddSchema { schema } => {
+                want(TableRequirement::LastAssignedFieldIdMatch {
+                    last_assigned_field_id: base.last_column_id(),
+                });
+                // Rows that come meanwhile may be NULL where that is no longer allowed.
+                if is_stricter(schema, base.current_schema()) {
+                    want(same_ref(MAIN_BRANCH));
+                }
+            }
             TableUpdate::SetCurrentSchema { .. } => want(same_schema.clone()),
             TableUpdate::AddSpec { .. } => want(TableRequirement::LastAssignedPartitionIdMatch {
                 last_assigned_partition_id: base.last_partition_id(),
@@ -332,6 +338,13 @@ fn requirements(base: &TableMetadata, updates: &[TableUpdate]) -> Vec<TableRequi
         }
     }
     wanted
+}
+
+/// Whether a field may be NULL in `base` and not in `schema`.
+fn is_stricter(schema: &Schema, base: &Schema) -> bool {
+    let ids = base.field_id_to_name_map().keys();
+    let mut optional = ids.filter(|id| base.field_by_id(**id).is_some_and(|f| !f.required));
+    optional.any(|id| schema.field_by_id(*id).is_some_and(|f| f.required))
 }
 
 /// Whether a commit of `updates` to `base`, which was to give `expected`, is part of the history of

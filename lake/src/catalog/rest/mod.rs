@@ -7,7 +7,7 @@ mod commit;
 mod session;
 mod views;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -201,9 +201,13 @@ impl Backend for RestBackend {
         Ok(Arc::new(catalog))
     }
 
-    async fn create_namespace(&self, namespace: &str) -> Result<bool> {
+    async fn create_namespace(
+        &self,
+        namespace: &str,
+        properties: &HashMap<String, String>,
+    ) -> Result<bool> {
         let levels: Vec<&str> = namespace.split('.').collect();
-        let body = json!({"namespace": levels, "properties": {}});
+        let body = json!({"namespace": levels, "properties": properties});
         self.done(Method::POST, "namespaces", Some(&body), 409)
             .await
     }

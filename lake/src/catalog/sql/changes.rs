@@ -3,8 +3,10 @@
 //! Namespaces are entered as PyIceberg enters them: by a property `exists`. iceberg-catalog-sql is
 //! not used for it, since it ignores errors of its transactions' commits.
 
+use std::collections::HashMap;
+
 use super::{IS_TABLE, SqlBackend};
-use crate::catalog::backend::Backend;
+use crate::catalog::backend::{Backend, LOCATION};
 use crate::catalog::files;
 use crate::{Error, Result, TableName};
 
@@ -35,15 +37,25 @@ impl SqlBackend {
         Ok(self.namespaces().await?.iter().any(|n| n == namespace))
     }
 
-    pub(super) async fn insert_namespace(&self, namespace: &str) -> Result<bool> {
+    pub(super) async fn insert_namespace(
+        &self,
+        namespace: &str,
+        properties: &HashMap<String, String>,
+    ) -> Result<bool> {
         if self.has_namespace(namespace).await? {
             return Ok(false);
         }
-        let statement = "INSERT INTO iceberg_namespace_properties \
-                         (catalog_name, namespace, property_key, property_value) \
-                         VALUES ($1, $2, 'exists', 'true')";
-        let changed = self.change(statement, &[&self.name, namespace]).await?;
-        Ok(changed.is_some())
+        let mut statement = "INSERT INTO iceberg_namespace_properties \
+                             (catalog_name, namespace, property_key, property_value) \
+                             VALUES ($1, $2, 'exists', 'true')"
+            .to_owned();
+        let mut arguments = vec![self.name.as_str(), namespace];
+        for (key, value) in properties.iter().filter(|(key, _)| *key != "exists") {
+            let place = arguments.len() + 1;
+            statement.push_str(&format!(", ($1, $2, ${place}, ${})", place + 1));
+            arguments.extend([key.as_str(), value.as_str()]);
+        }
+        Ok(self.change(&statement, &arguments).await?.is_some())
     }
 
     pub(super) async fn delete_namespace(&self, namespace: &str) -> Result<bool> {
@@ -60,7 +72,14 @@ impl SqlBackend {
         }
     }
 
-    pub(super) fn default_location(&self, name: &TableName) -> Result<String> {
+    pub(super) async fn default_location(&self, name: &TableName) -> Result<String> {
+        let query = "SELECT property_value FROM iceberg_namespace_properties \
+                     WHERE catalog_name = $1 AND namespace = $2 AND property_key = $3";
+        let arguments = [self.name.as_str(), &name.namespace, LOCATION];
+        let found = self.rows(query, &arguments).await?;
+        if let Some(location) = found.into_iter().flatten().flatten().next() {
+            return Ok(format!("{}/{}", location.trim_end_matches('/'), name.table));
+        }
         let warehouse = self.warehouse.as_deref().ok_or_else(|| {
             self.service.misconfigured(
                 "it has no warehouse for new tables: configure one, or name a LOCATION",

@@ -268,8 +268,12 @@ impl Backend for SqlBackend {
         self.writer.get_or_try_init(load).await.map(Arc::clone)
     }
 
-    async fn create_namespace(&self, namespace: &str) -> Result<bool> {
-        self.insert_namespace(namespace).await
+    async fn create_namespace(
+        &self,
+        namespace: &str,
+        properties: &HashMap<String, String>,
+    ) -> Result<bool> {
+        self.insert_namespace(namespace, properties).await
     }
 
     async fn drop_namespace(&self, namespace: &str) -> Result<bool> {
@@ -291,8 +295,8 @@ impl Pointers for SqlBackend {
         &self.shared
     }
 
-    fn new_location(&self, name: &TableName) -> Result<String> {
-        self.default_location(name)
+    async fn new_location(&self, name: &TableName) -> Result<String> {
+        self.default_location(name).await
     }
 
     async fn insert(&self, name: &TableName, metadata: &str) -> Result<bool> {
