@@ -31,6 +31,9 @@ pub enum Error {
         /// The configured time, in seconds.
         timeout_s: u64,
     },
+    /// Somebody wanted the statement to end.
+    #[error("the statement was cancelled")]
+    Cancelled,
     /// A catalog or a file.
     #[error(transparent)]
     Lake(#[from] inshore_lake::Error),
@@ -68,6 +71,7 @@ impl Error {
             Self::NotFound(_) => (Code::NotFound, RetryVerdict::Never),
             Self::Unsupported(_) => (Code::Unsupported, RetryVerdict::Never),
             Self::ResourceExhausted(_) => (Code::ResourceExhausted, RetryVerdict::Retry),
+            Self::Cancelled => (Code::Cancelled, RetryVerdict::Never),
             Self::Timeout { .. } => (Code::DeadlineExceeded, RetryVerdict::Never),
             Self::Engine(error) if error.is_retryable() => (Code::Unavailable, RetryVerdict::Retry),
             Self::Serve { .. } => (Code::Unavailable, RetryVerdict::Retry),

@@ -14,7 +14,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue, TableReference};
 use datafusion::datasource::{provider_as_source, source_as_provider};
-use datafusion::error::Result as DfResult;
+use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{
@@ -33,6 +33,7 @@ use inshore_lake::write::{
     Append, Overwrite, Ranges, SampleProvider, StatementFiles, WriteProvider, WriteTarget,
     data_files, row_bytes,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::ddl::NewTableAs;
 use crate::{Error, Result};
@@ -309,13 +310,14 @@ impl Prepared {
     }
 
     /// Commits the files that come out of the plan, as the stream is asked for its one batch. Before
-    /// the commit it can be dropped, and nothing stays.
+    /// the commit it can be dropped or cancelled, and nothing stays.
     pub fn run(
         self,
         catalogs: Arc<Catalogs>,
         files: SendableRecordBatchStream,
+        cancelled: CancellationToken,
     ) -> SendableRecordBatchStream {
-        let counted = async move { counted(self.write(catalogs, files).await?) };
+        let counted = async move { counted(self.write(catalogs, files, cancelled).await?) };
         let stream = futures::stream::once(counted);
         Box::pin(RecordBatchStreamAdapter::new(schema(), stream))
     }
@@ -324,10 +326,15 @@ impl Prepared {
         self,
         catalogs: Arc<Catalogs>,
         mut stream: SendableRecordBatchStream,
+        cancelled: CancellationToken,
     ) -> DfResult<u64> {
         let stores = Arc::clone(catalogs.stores());
         let written = StatementFiles::new(Arc::clone(&self.target), stores);
-        let files = self.files(&mut stream).await;
+        let files = tokio::select! {
+            biased;
+            () = cancelled.cancelled() => Err(DataFusionError::External(Box::new(Error::Cancelled))),
+            files = self.files(&mut stream) => files,
+        };
         drop(stream);
         let files = match files {
             Ok(files) => files,

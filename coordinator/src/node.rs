@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -18,6 +18,7 @@ use inshore_lake::deletes::DeleteCache;
 use inshore_lake::files::FileAccess;
 use inshore_lake::plan::ManifestCache;
 use inshore_lake::store::Stores;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +69,8 @@ pub struct Coordinator {
     deletes: Arc<DeleteCache>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) queries: Arc<Queries>,
+    /// Those that are open, and some that are no more.
+    sessions: Mutex<Vec<Weak<Session>>>,
     channels: FlightChannelResolver,
     /// Where the next query's smaller stages begin.
     next_offset: AtomicUsize,
@@ -91,6 +94,7 @@ impl Coordinator {
             deletes: Arc::new(DeleteCache::new(options.engine.delete_cache_bytes)),
             membership,
             queries: Arc::new(Queries::default()),
+            sessions: Mutex::default(),
             channels,
             next_offset: AtomicUsize::new(0),
             options,
@@ -99,7 +103,13 @@ impl Coordinator {
 
     /// A new session with the configured defaults.
     pub fn session(self: &Arc<Self>) -> Arc<Session> {
-        Arc::new(Session::new(Arc::clone(self)))
+        let session = Arc::new(Session::new(Arc::clone(self)));
+        let mut sessions = self.sessions.lock();
+        if sessions.len() == sessions.capacity() {
+            sessions.retain(|session| session.strong_count() > 0);
+        }
+        sessions.push(Arc::downgrade(&session));
+        session
     }
 
     /// The members of the cluster.
@@ -187,7 +197,14 @@ impl Coordinator {
     pub(crate) fn system_tables(
         &self,
     ) -> Result<BTreeMap<&'static str, Arc<dyn datafusion::catalog::TableProvider>>> {
+        let sessions = self
+            .sessions
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect::<Vec<_>>();
         Ok(BTreeMap::from([
+            ("sessions", crate::system::sessions(&sessions)?),
             ("queries", crate::system::queries(&self.queries.all())?),
             ("workers", crate::system::workers(&self.membership.all())?),
         ]))

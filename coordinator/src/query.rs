@@ -16,10 +16,12 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::{Stream, StreamExt};
 use inshore_engine::metrics::{self, QueryTotals};
 use parking_lot::Mutex;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use uuid::Uuid;
 
 use crate::result::ResultShape;
 use crate::statement::describe;
+use crate::{Error, Result};
 
 /// Finished queries that are remembered.
 const FINISHED_KEPT: usize = 1_000;
@@ -79,8 +81,12 @@ pub struct Query {
     pub id: String,
     /// The statement's text, cut at 16 KiB.
     pub sql: String,
+    /// The session that it came in.
+    pub session: Uuid,
     /// When it arrived.
     pub submitted: SystemTime,
+    /// Somebody wants it to end.
+    cancelled: CancellationToken,
     started: Instant,
     rows: AtomicU64,
     progress: Mutex<Progress>,
@@ -127,6 +133,26 @@ impl Query {
         }
     }
 
+    /// Ends when somebody wants the query to end.
+    pub(crate) fn cancelled(&self) -> &CancellationToken {
+        &self.cancelled
+    }
+
+    /// What `work` gives, or an error as soon as somebody wants the query to end.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], and those of `work`.
+    pub(crate) async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => Err(Error::Cancelled),
+            done = work => done,
+        }
+    }
+
     fn end(&self, state: State, error: Option<String>) {
         let mut progress = self.progress.lock();
         if !progress.state.has_ended() {
@@ -151,10 +177,12 @@ struct Remembered {
 
 impl Queries {
     /// Registers a statement.
-    pub fn begin(&self, sql: &str) -> Arc<Query> {
+    pub fn begin(&self, sql: &str, session: Uuid) -> Arc<Query> {
         let query = Arc::new(Query {
             id: Uuid::now_v7().to_string(),
             sql: truncated(sql),
+            session,
+            cancelled: CancellationToken::new(),
             submitted: SystemTime::now(),
             started: Instant::now(),
             rows: AtomicU64::new(0),
@@ -173,6 +201,24 @@ impl Queries {
         query
     }
 
+    /// Has a query end. False when it has ended already.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for an id that is not remembered.
+    pub fn cancel(&self, id: &str) -> Result<bool> {
+        let inner = self.inner.lock();
+        if let Some(query) = inner.running.get(id) {
+            query.cancelled.cancel();
+            return Ok(true);
+        }
+        match inner.ended.iter().any(|query| query.id == id) {
+            true => Ok(false),
+            false => Err(Error::NotFound(format!(
+                "there is no query {id}; system.queries has their ids"
+            ))),
+        }
+    }
+
     /// Ends a query that never ran, or ran without a stream.
     pub fn end(&self, query: &Arc<Query>, state: State, error: Option<String>) {
         query.end(state, error);
@@ -183,6 +229,15 @@ impl Queries {
                 inner.ended.pop_front();
             }
         }
+    }
+
+    /// Ends a query that failed, or was cancelled.
+    pub(crate) fn end_with(&self, query: &Arc<Query>, error: &Error) {
+        let state = match error {
+            Error::Cancelled => State::Cancelled,
+            _ => State::Failed,
+        };
+        self.end(query, state, Some(error.to_string()));
     }
 
     /// All remembered queries, oldest first.
@@ -219,6 +274,7 @@ fn truncated(sql: &str) -> String {
 /// dropped.
 pub struct ResultStream {
     inner: Option<SendableRecordBatchStream>,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     shape: ResultShape,
     plan: Option<Arc<dyn ExecutionPlan>>,
     query: Arc<Query>,
@@ -247,6 +303,7 @@ impl ResultStream {
         });
         Self {
             inner: Some(inner),
+            cancelled: Box::pin(query.cancelled.clone().cancelled_owned()),
             shape,
             plan: Some(plan),
             query,
@@ -289,6 +346,11 @@ impl Stream for ResultStream {
                 timeout_s: timeout.as_secs(),
             };
             this.end(State::Failed, Some(error.to_string()));
+            return Poll::Ready(Some(Err(DataFusionError::External(Box::new(error)))));
+        }
+        if this.inner.is_some() && this.cancelled.as_mut().poll(cx).is_ready() {
+            let error = Error::Cancelled;
+            this.end(State::Cancelled, Some(error.to_string()));
             return Poll::Ready(Some(Err(DataFusionError::External(Box::new(error)))));
         }
         let Some(inner) = &mut this.inner else {

@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
-use datafusion::sql::sqlparser::tokenizer::Tokenizer;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::ddl::defaults::Defaults;
 use crate::ddl::view::{self, NewView};
@@ -32,6 +32,8 @@ pub enum Kind {
     Rewritten(String),
     /// Show the statement that would create this table, by its folded name.
     ShowCreate(Vec<String>),
+    /// Have a query end.
+    Kill(String),
     /// Change the session's default catalog and schema.
     Use(Vec<String>),
     /// Open a table by its files for this session.
@@ -157,6 +159,40 @@ pub fn parse_with(sql: &str, defaults: Defaults<'_>) -> Result<Parsed> {
         (None, _) => Err(Error::Sql("the statement is empty".to_owned())),
         (Some(_), false) => Err(Error::Sql(
             "more than one statement; send them one by one".to_owned(),
+        )),
+    }
+}
+
+/// The query that `KILL 'id'` or `KILL QUERY 'id'` names; none for another statement.
+///
+/// # Errors
+/// [`Error::Sql`] for a `KILL` without an id in quotes.
+pub fn killed(sql: &str) -> Result<Option<String>> {
+    let is = |token: Option<&Token>, text: &str| {
+        matches!(token, Some(Token::Word(word))
+            if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text))
+    };
+    // What is no SQL at all gets its error from the parser.
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else {
+        return Ok(None);
+    };
+    let tokens = tokens.into_iter();
+    let mut tokens = tokens
+        .filter(|token| !matches!(token, Token::Whitespace(_)))
+        .peekable();
+    if !is(tokens.peek(), "kill") {
+        return Ok(None);
+    }
+    tokens.next();
+    if is(tokens.peek(), "query") {
+        tokens.next();
+    }
+    let id = tokens.next();
+    let rest = tokens.find(|token| *token != Token::SemiColon);
+    match (id, rest) {
+        (Some(Token::SingleQuotedString(id)), None) => Ok(Some(id)),
+        _ => Err(Error::Sql(
+            "KILL wants the id of a query in quotes, as system.queries has it".to_owned(),
         )),
     }
 }
@@ -403,6 +439,14 @@ mod tests {
                 .contains("transaction")
         );
         assert!(matches!(kind("use lake.a").unwrap(), Kind::Use(parts) if parts == ["lake", "a"]));
+        assert!(matches!(killed(" kill Query 'x' ;"), Ok(Some(id)) if id == "x"));
+        assert!(matches!(killed("select 'kill'"), Ok(None)));
+        assert!(
+            killed("kill 7")
+                .unwrap_err()
+                .to_string()
+                .contains("system.queries")
+        );
         assert!(matches!(kind("show schemas").unwrap(), Kind::Rewritten(_)));
     }
 }

@@ -13,16 +13,21 @@ use datafusion::error::Result;
 
 use crate::membership::WorkerInfo;
 use crate::query::{Figures, Query};
+use crate::session::Session;
 
 /// Name of the schema, in every catalog.
 pub const SCHEMA: &str = "system";
 
 /// Names of its tables.
-pub const TABLES: [&str; 2] = ["queries", "workers"];
+pub const TABLES: [&str; 3] = ["queries", "sessions", "workers"];
 
 /// `system.queries`: running and recent statements, oldest first.
 pub fn queries(queries: &[Arc<Query>]) -> Result<Arc<dyn TableProvider>> {
     let figures: Vec<_> = queries.iter().map(|query| query.figures()).collect();
+    let sessions: Vec<_> = queries
+        .iter()
+        .map(|query| query.session.to_string())
+        .collect();
     let count = |value: fn(&Figures) -> u64| -> ArrayRef {
         Arc::new(figures.iter().map(value).map(Some).collect::<UInt64Array>())
     };
@@ -37,19 +42,17 @@ pub fn queries(queries: &[Arc<Query>]) -> Result<Arc<dyn TableProvider>> {
             strings(queries.iter().map(|q| Some(q.id.as_str()))),
         ),
         (
+            "session_id",
+            strings(sessions.iter().map(|id| Some(id.as_str()))),
+        ),
+        (
             "state",
             strings(figures.iter().map(|f| Some(f.state.name()))),
         ),
         ("sql", strings(queries.iter().map(|q| Some(q.sql.as_str())))),
         (
             "submitted",
-            Arc::new(
-                queries
-                    .iter()
-                    .map(|query| Some(micros(query.submitted)))
-                    .collect::<TimestampMicrosecondArray>()
-                    .with_timezone("UTC"),
-            ),
+            times(queries.iter().map(|query| query.submitted)),
         ),
         (
             "elapsed_ms",
@@ -61,6 +64,43 @@ pub fn queries(queries: &[Arc<Query>]) -> Result<Arc<dyn TableProvider>> {
         ("bytes_read", measured(|f| f.totals.bytes_read)),
         ("bytes_exchanged", measured(|f| f.totals.bytes_exchanged)),
         ("error", strings(figures.iter().map(|f| f.error.as_deref()))),
+    ];
+    table(columns)
+}
+
+/// `system.sessions`: the open sessions of clients, oldest first.
+pub fn sessions(sessions: &[Arc<Session>]) -> Result<Arc<dyn TableProvider>> {
+    let defaults: Vec<_> = sessions.iter().map(|session| session.defaults()).collect();
+    let ids: Vec<_> = sessions
+        .iter()
+        .map(|session| session.id.to_string())
+        .collect();
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        (
+            "session_id",
+            strings(ids.iter().map(|id| Some(id.as_str()))),
+        ),
+        (
+            "opened",
+            times(sessions.iter().map(|session| session.opened)),
+        ),
+        (
+            "catalog",
+            strings(defaults.iter().map(|(catalog, _)| Some(catalog.as_str()))),
+        ),
+        (
+            "schema",
+            strings(defaults.iter().map(|(_, schema)| Some(schema.as_str()))),
+        ),
+        (
+            "statements",
+            Arc::new(
+                sessions
+                    .iter()
+                    .map(|session| Some(session.statements()))
+                    .collect::<UInt64Array>(),
+            ),
+        ),
     ];
     table(columns)
 }
@@ -125,6 +165,12 @@ fn table(columns: Vec<(&str, ArrayRef)>) -> Result<Arc<dyn TableProvider>> {
 
 fn strings<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
     Arc::new(values.collect::<StringArray>())
+}
+
+fn times(times: impl Iterator<Item = SystemTime>) -> ArrayRef {
+    let times = times.map(|time| Some(micros(time)));
+    let times: TimestampMicrosecondArray = times.collect();
+    Arc::new(times.with_timezone("UTC"))
 }
 
 fn micros(time: SystemTime) -> i64 {

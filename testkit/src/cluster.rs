@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use futures::TryStreamExt;
 use inshore_coordinator::{Coordinator, Options, Topology};
@@ -156,6 +156,11 @@ impl Cluster {
         let mut client = self.client().await?;
         let info = client.execute(sql.to_owned(), None).await?;
         let mut batches = Vec::new();
+        if info.total_records >= 0 {
+            // A statement that changed so many rows.
+            let count: ArrayRef = Arc::new(Int64Array::from(vec![info.total_records]));
+            batches.push(RecordBatch::try_from_iter([("count", count)])?);
+        }
         for endpoint in info.endpoint {
             let ticket = endpoint.ticket.context("an endpoint without a ticket")?;
             let stream = client.do_get(ticket).await?;

@@ -82,6 +82,11 @@ fn clauses(parser: &mut Parser<'_>) -> Result<Vec<SqlOption>, ParserError> {
 }
 
 fn text(parser: &mut Parser<'_>, name: &str) -> Result<SqlOption, ParserError> {
+    // The parser takes a word without quotes for a text, too.
+    if matches!(parser.peek_token_ref().token, Token::Word(_)) {
+        let found = parser.peek_token();
+        return parser.expected("a text in quotes", found);
+    }
     let text = parser.parse_literal_string()?;
     let value = Value::SingleQuotedString(text).with_span(Span::empty());
     Ok(SqlOption::KeyValue {

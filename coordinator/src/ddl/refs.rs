@@ -44,7 +44,10 @@ pub fn parse(
     };
     let change = change(&mut parser, verb, kind)?;
     let _ = parser.consume_token(&Token::SemiColon);
-    parser.expect_token(&Token::EOF)?;
+    if parser.peek_token_ref().token != Token::EOF {
+        let found = parser.peek_token();
+        return parser.expected("end of statement", found);
+    }
     let alter = AlterTable {
         name,
         if_exists,

@@ -1,11 +1,16 @@
 //! The Flight SQL door: clients and workers arrive on one port.
 //!
-//! - [`service`]: the requests, each turned into calls on a session.
+//! - [`front`]: the Flight service; what Flight SQL does not say is answered there.
+//! - [`service`]: the requests of Flight SQL, each turned into calls on a session.
 //! - [`metadata`]: catalogs, schemas, tables and what the server can do, as Flight SQL wants them.
 //! - [`statements`]: planned and prepared statements between two requests of a client.
 //! - [`sessions`]: which request belongs to which session.
+//! - [`options`]: the options of a session; [`messages`]: Flight's messages about them.
 
+mod front;
+mod messages;
 mod metadata;
+mod options;
 mod service;
 mod sessions;
 mod statements;
@@ -24,6 +29,7 @@ use tracing::{info, warn};
 use crate::node::Coordinator;
 use crate::{Error, Result};
 
+use front::Front;
 use service::Door;
 
 /// How long running requests may go on after shutdown began.
@@ -44,7 +50,7 @@ pub(crate) async fn serve(
     let address = Coordinator::address_of(&listener)?;
     let door = Arc::new(Door::new(node));
     let sweeper = tokio::spawn(sweep(Arc::clone(&door), shutdown.clone()));
-    let service = FlightServiceServer::from_arc(door)
+    let service = FlightServiceServer::new(Front::new(door))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let stop = shutdown.clone();

@@ -12,19 +12,21 @@ use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
-    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
-    ActionCreatePreparedStatementResult, Any, CommandGetCatalogs, CommandGetDbSchemas,
-    CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandPreparedStatementQuery,
-    CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate, ProstMessageExt,
-    SqlInfo, TicketStatementQuery,
+    ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest,
+    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
+    CommandGetCatalogs, CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTableTypes,
+    CommandGetTables, CommandPreparedStatementQuery, CommandPreparedStatementUpdate,
+    CommandStatementQuery, CommandStatementUpdate, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
-    Action, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse,
-    IpcMessage, SchemaAsIpc, Ticket,
+    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor,
+    FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, SchemaAsIpc,
+    SchemaResult, Ticket,
 };
 use bytes::Bytes;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
 use tonic::metadata::MetadataValue;
@@ -32,13 +34,13 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::node::Coordinator;
-use crate::query::Execution;
-use crate::session::Session;
+use crate::session::{Effect, Planned, Session};
 use crate::{Error, Result};
 
-use super::metadata;
-use super::sessions::{Key, Sessions};
-use super::statements::Statements;
+use super::messages::{CloseSessionResult, CloseStatus, SetSessionOptionsRequest};
+use super::sessions::{COOKIE, Key, Sessions};
+use super::statements::{Promised, Statements};
+use super::{metadata, options};
 
 /// Largest encoded batch towards a client, in bytes: clients cap messages at 4 to 16 MiB.
 const CLIENT_MESSAGE_BYTES: usize = 2 << 20;
@@ -73,7 +75,8 @@ impl Door {
             .get(Key::of(request.metadata(), request.remote_addr()))
     }
 
-    /// Plans a statement and promises its result under a ticket.
+    /// Plans a statement and promises its result under a ticket. One that changes something is
+    /// carried out at once, because clients do not always fetch its result.
     async fn promise(
         &self,
         session: Arc<Session>,
@@ -81,38 +84,169 @@ impl Door {
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo> {
         let planned = session.plan(sql).await?;
-        let schema = Arc::clone(planned.schema());
         let query_id = planned.query.id.clone();
-        let handle = self.statements.keep(session, planned)?;
+        let (schema, rows, promised) = match planned.effect() {
+            Effect::Query => {
+                let schema = Arc::clone(planned.schema());
+                let planned = Box::new(planned);
+                (schema, -1, Promised::Planned { session, planned })
+            }
+            Effect::Changes => {
+                let rows = carry_out(&session, planned).await?.unwrap_or(-1);
+                (
+                    Arc::new(Schema::empty()),
+                    rows,
+                    done(Arc::new(Schema::empty()), vec![]),
+                )
+            }
+            Effect::Call => {
+                let schema = Arc::clone(planned.schema());
+                let batches = session.run(planned).await?.stream.try_collect().await?;
+                (Arc::clone(&schema), -1, done(schema, batches))
+            }
+        };
+        let handle = self.statements.keep(promised)?;
         let ticket = TicketStatementQuery {
             statement_handle: Bytes::from(handle),
         };
         let info = flight_info(&schema, ticket.as_any(), descriptor)?;
-        Ok(info.with_app_metadata(query_id))
+        Ok(info.with_total_records(rows).with_app_metadata(query_id))
     }
 
-    async fn fetch(&self, handle: &[u8]) -> Result<Execution> {
-        let handle = text(handle)?;
-        let (session, planned) = self.statements.take(handle)?;
-        session.run(planned).await
+    async fn fetch(&self, handle: &[u8]) -> Result<(SchemaRef, SendableRecordBatchStream)> {
+        Ok(match self.statements.take(text(handle)?)? {
+            Promised::Planned { session, planned } => {
+                let execution = session.run(*planned).await?;
+                (execution.schema, execution.stream)
+            }
+            Promised::Done { schema, batches } => {
+                let batches = futures::stream::iter(batches.into_iter().map(Ok));
+                let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), batches);
+                (schema, Box::pin(stream))
+            }
+        })
     }
+
+    /// The schema of what a descriptor's command gives. Nothing is carried out.
+    pub(super) async fn result_schema(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Rpc<SchemaResult> {
+        let command = Any::decode(&*request.get_ref().cmd);
+        let command = command.map_err(|error| {
+            Status::invalid_argument(format!("the descriptor holds no command: {error}"))
+        })?;
+        let unpacked =
+            |error: arrow::error::ArrowError| Status::invalid_argument(error.to_string());
+        let schema = if let Some(query) = command
+            .unpack::<CommandStatementQuery>()
+            .map_err(unpacked)?
+        {
+            let session = self.session(&request).map_err(status)?;
+            session.describe(&query.query).await.map_err(status)?
+        } else if let Some(query) = command
+            .unpack::<CommandPreparedStatementQuery>()
+            .map_err(unpacked)?
+        {
+            let handle = text(&query.prepared_statement_handle).map_err(status)?;
+            let prepared = self.statements.prepared(handle).map_err(status)?;
+            let described = prepared.session.describe(&prepared.sql).await;
+            described.map_err(status)?
+        } else {
+            // Asking for metadata changes nothing.
+            let info = FlightService::get_flight_info(self, request).await?;
+            let schema = info.into_inner().schema;
+            return Ok(SchemaResult { schema });
+        };
+        let options = IpcWriteOptions::default();
+        let result: std::result::Result<SchemaResult, _> =
+            SchemaAsIpc::new(&schema, &options).try_into();
+        result.map_err(|error: arrow::error::ArrowError| Status::internal(error.to_string()))
+    }
+
+    /// Cancels the statement whose result was promised.
+    fn cancel(&self, info: Option<FlightInfo>) -> Result<CancelStatus> {
+        let id = info.map(|info| info.app_metadata).unwrap_or_default();
+        Ok(match self.node.queries.cancel(text(&id)?)? {
+            true => CancelStatus::Cancelled,
+            false => CancelStatus::NotCancellable,
+        })
+    }
+
+    /// Options of the session, and its end; the end of a statement.
+    async fn session_action(&self, key: Key, action: &Action) -> Rpc<Option<Answer>> {
+        let malformed = |error: prost::DecodeError| {
+            Status::invalid_argument(format!("{}: {error}", action.r#type))
+        };
+        let mut cookie = None;
+        let body = match action.r#type.as_str() {
+            "SetSessionOptions" => {
+                let request = SetSessionOptionsRequest::decode(&*action.body).map_err(malformed)?;
+                let session = self.sessions.get(key.clone()).map_err(status)?;
+                if matches!(key, Key::Connection(_) | Key::Single) {
+                    cookie = Some(self.sessions.name(&session).map_err(status)?);
+                }
+                options::set(&session, request).await.encode_to_vec()
+            }
+            "GetSessionOptions" => match self.sessions.find(&key) {
+                Some(session) => options::get(&session).encode_to_vec(),
+                // Asking does not begin a session: these are what one would have.
+                None => options::get(&self.node.session()).encode_to_vec(),
+            },
+            "CancelFlightInfo" => {
+                let request = CancelFlightInfoRequest::decode(&*action.body).map_err(malformed)?;
+                let status = self.cancel(request.info).map_err(status)? as i32;
+                CancelFlightInfoResult { status }.encode_to_vec()
+            }
+            "CloseSession" => {
+                self.sessions.close(&key);
+                let status = CloseStatus::Closed as i32;
+                CloseSessionResult { status }.encode_to_vec()
+            }
+            _ => return Ok(None),
+        };
+        let body = Bytes::from(body);
+        Ok(Some(Answer { body, cookie }))
+    }
+}
+
+/// The answer to an action of a session.
+struct Answer {
+    body: Bytes,
+    /// The session's new name.
+    cookie: Option<String>,
+}
+
+fn done(schema: SchemaRef, batches: Vec<RecordBatch>) -> Promised {
+    Promised::Done { schema, batches }
+}
+
+/// Runs a statement that changes something to its end; how many rows it changed if it is one that
+/// changes rows, -1 where nobody knows.
+async fn carry_out(session: &Session, planned: Planned) -> Result<Option<i64>> {
+    let execution = session.run(planned).await?;
+    let batches: Vec<RecordBatch> = execution.stream.try_collect().await?;
+    let counts = batches.iter().flat_map(|batch| batch.columns().first());
+    let counts = counts.filter_map(|column| column.as_primitive_opt::<Int64Type>());
+    let counts: Vec<Option<i64>> = counts.flat_map(|counts| counts.iter()).collect();
+    let known: Option<i64> = counts.iter().copied().sum();
+    Ok((!counts.is_empty()).then(|| known.unwrap_or(-1)))
 }
 
 /// Runs a statement; how many rows it changed. -1 for a query, which changes none and whose rows
 /// nobody asked for (Flight SQL, `DoPutUpdateResult`).
 async fn changed(session: Arc<Session>, sql: &str) -> Result<i64> {
     let planned = session.plan(sql).await?;
-    let changes_rows = planned.changes_rows();
-    let execution = session.run(planned).await?;
-    let has_rows = !execution.schema.fields().is_empty();
-    let batches: Vec<RecordBatch> = match has_rows && !changes_rows {
+    match planned.effect() {
         // Not a row of it is sent, so none is computed.
-        true => return Ok(-1),
-        false => execution.stream.try_collect().await?,
-    };
-    let counts = batches.iter().flat_map(|batch| batch.columns().first());
-    let counts = counts.filter_map(|column| column.as_primitive_opt::<Int64Type>());
-    Ok(counts.flat_map(|counts| counts.iter().flatten()).sum())
+        Effect::Query => Ok(-1),
+        Effect::Changes => Ok(carry_out(&session, planned).await?.unwrap_or(0)),
+        Effect::Call => {
+            let mut rows = session.run(planned).await?.stream;
+            while rows.try_next().await?.is_some() {}
+            Ok(-1)
+        }
+    }
 }
 
 fn text(handle: &[u8]) -> Result<&str> {
@@ -272,8 +406,8 @@ impl FlightSqlService for Door {
         ticket: TicketStatementQuery,
         _request: Request<Ticket>,
     ) -> Rpc<Response<FlightStream>> {
-        let execution = self.fetch(&ticket.statement_handle).await.map_err(status)?;
-        Ok(streamed(execution.schema, execution.stream))
+        let (schema, rows) = self.fetch(&ticket.statement_handle).await.map_err(status)?;
+        Ok(streamed(schema, rows))
     }
 
     /// A client may fetch a prepared statement without asking where its result is.
@@ -395,14 +529,12 @@ impl FlightSqlService for Door {
     ) -> Rpc<Response<<Self as FlightService>::DoActionStream>> {
         let key = Key::of(request.metadata(), request.remote_addr());
         let action = request.into_inner();
+        let mut cookie = None;
         let results = if let Some(results) = self.node.membership().handle_action(&action) {
             results.map_err(Status::from)?
-        } else if action.r#type == "CloseSession" {
-            self.sessions.close(&key);
-            // CloseSessionResult { status: CLOSED }
-            vec![arrow_flight::Result {
-                body: Bytes::from_static(&[0x08, 0x01]),
-            }]
+        } else if let Some(answer) = self.session_action(key, &action).await? {
+            cookie = answer.cookie;
+            vec![arrow_flight::Result { body: answer.body }]
         } else {
             return Err(Status::unimplemented(format!(
                 "action {} is not supported",
@@ -410,7 +542,27 @@ impl FlightSqlService for Door {
             )));
         };
         let stream = futures::stream::iter(results.into_iter().map(Ok));
-        Ok(Response::new(stream.boxed()))
+        let mut response: Response<<Self as FlightService>::DoActionStream> =
+            Response::new(stream.boxed());
+        if let Some(cookie) = cookie
+            && let Ok(cookie) = MetadataValue::try_from(format!("{COOKIE}={cookie}; HttpOnly"))
+        {
+            response.metadata_mut().insert("set-cookie", cookie);
+        }
+        Ok(response)
+    }
+
+    /// As `CancelFlightInfo`, for older clients.
+    async fn do_action_cancel_query(
+        &self,
+        query: ActionCancelQueryRequest,
+        _request: Request<Action>,
+    ) -> Rpc<ActionCancelQueryResult> {
+        let info = FlightInfo::decode(query.info)
+            .map_err(|error| Status::invalid_argument(format!("CancelQuery: {error}")))?;
+        // The values of both are the same.
+        let result = self.cancel(Some(info)).map_err(status)? as i32;
+        Ok(ActionCancelQueryResult { result })
     }
 
     async fn register_sql_info(&self, _id: i32, _result: &SqlInfo) {}

@@ -1,5 +1,5 @@
-//! Which request belongs to which session: by the bearer token that the handshake gave, else by the
-//! connection it came on.
+//! Which request belongs to which session: by the bearer token that the handshake gave, else by a
+//! cookie, else by the connection it came on.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use tonic::metadata::MetadataMap;
+use uuid::Uuid;
 
 use crate::node::Coordinator;
 use crate::session::Session;
@@ -15,12 +16,17 @@ use crate::{Error, Result};
 /// Sessions at once.
 const SESSIONS_MAX: usize = 10_000;
 
+/// The name of the cookie, as Flight's own session middleware has it.
+pub(super) const COOKIE: &str = "arrow_flight_session_id";
+
 /// A session that no request used for this long is forgotten.
 const IDLE: Duration = Duration::from_secs(30 * 60);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     Token(String),
+    /// The cookie that an answer to `SetSessionOptions` gave.
+    Cookie(String),
     Connection(SocketAddr),
     /// A transport that has no peer address: every request is on its own.
     Single,
@@ -33,12 +39,24 @@ impl Key {
             .get("authorization")
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "));
-        match (token, peer) {
-            (Some(token), _) => Self::Token(token.to_owned()),
-            (None, Some(peer)) => Self::Connection(peer),
-            (None, None) => Self::Single,
+        match (token, cookie(metadata), peer) {
+            (Some(token), ..) => Self::Token(token.to_owned()),
+            (None, Some(cookie), _) => Self::Cookie(cookie),
+            (None, None, Some(peer)) => Self::Connection(peer),
+            (None, None, None) => Self::Single,
         }
     }
+}
+
+/// The session that a cookie of the request names.
+fn cookie(metadata: &MetadataMap) -> Option<String> {
+    let headers = metadata.get_all("cookie").into_iter();
+    let texts = headers.filter_map(|value| value.to_str().ok());
+    let mut pairs = texts.flat_map(|text| text.split(';'));
+    pairs.find_map(|pair| {
+        let (name, value) = pair.trim().split_once('=')?;
+        (name == COOKIE).then(|| value.trim_matches('"').to_owned())
+    })
 }
 
 struct Entry {
@@ -69,23 +87,54 @@ impl Sessions {
             entry.used = Instant::now();
             return Ok(Arc::clone(&entry.session));
         }
-        if self.by_key.len() >= SESSIONS_MAX {
-            return Err(Error::ResourceExhausted(format!(
-                "{SESSIONS_MAX} sessions are open; close some"
-            )));
-        }
+        self.check_room()?;
         let session = self.node.session();
-        let entry = Entry {
-            session: Arc::clone(&session),
-            used: Instant::now(),
-        };
-        self.by_key.insert(key, entry);
+        self.insert(key, &session);
         Ok(session)
     }
 
-    /// Ends a session. Whether there was one.
+    /// The session of a request, if it has begun.
+    pub(super) fn find(&self, key: &Key) -> Option<Arc<Session>> {
+        let entry = self.by_key.get(key)?;
+        Some(Arc::clone(&entry.session))
+    }
+
+    /// Another key for a session: a cookie, whose value is returned.
+    ///
+    /// # Errors
+    /// As [`Sessions::get`].
+    pub(super) fn name(&self, session: &Arc<Session>) -> Result<String> {
+        self.check_room()?;
+        let cookie = Uuid::new_v4().to_string();
+        self.insert(Key::Cookie(cookie.clone()), session);
+        Ok(cookie)
+    }
+
+    /// Ends a session, by whatever keys it is known. Whether there was one.
     pub(super) fn close(&self, key: &Key) -> bool {
-        self.by_key.remove(key).is_some()
+        let Some((_, closed)) = self.by_key.remove(key) else {
+            return false;
+        };
+        self.by_key
+            .retain(|_, entry| !Arc::ptr_eq(&entry.session, &closed.session));
+        true
+    }
+
+    fn check_room(&self) -> Result<()> {
+        match self.by_key.len() < SESSIONS_MAX {
+            true => Ok(()),
+            false => Err(Error::ResourceExhausted(format!(
+                "{SESSIONS_MAX} sessions are open; close some"
+            ))),
+        }
+    }
+
+    fn insert(&self, key: Key, session: &Arc<Session>) {
+        let entry = Entry {
+            session: Arc::clone(session),
+            used: Instant::now(),
+        };
+        self.by_key.insert(key, entry);
     }
 
     /// Forgets idle sessions.

@@ -1,25 +1,40 @@
-//! Statements between two requests: planned ones until they are fetched, prepared ones until they
+//! Statements between two requests: results until they are fetched, prepared ones until they
 //! are closed. Handles are random, so that one client cannot name another's.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use dashmap::DashMap;
 use uuid::Uuid;
 
 use crate::session::{Planned, Session};
 use crate::{Error, Result};
 
-/// Planned statements that wait to be fetched, and prepared statements, at most.
+/// Results that wait to be fetched, and prepared statements, at most.
 const STATEMENTS_MAX: usize = 10_000;
 
-/// A planned statement that nobody fetched within this time is forgotten; so is a prepared one that
+/// A result that nobody fetched within this time is forgotten; so is a prepared one that
 /// was not used for six times as long.
 const UNFETCHED: Duration = Duration::from_secs(10 * 60);
 
+/// A result that a ticket stands for.
+pub(super) enum Promised {
+    /// Of a query, which runs when it is fetched.
+    Planned {
+        session: Arc<Session>,
+        planned: Box<Planned>,
+    },
+    /// Of a statement that has run.
+    Done {
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+    },
+}
+
 struct Waiting {
-    session: Arc<Session>,
-    planned: Planned,
+    promised: Promised,
     since: Instant,
 }
 
@@ -39,26 +54,20 @@ pub(super) struct Statements {
 }
 
 impl Statements {
-    /// Keeps a planned statement for the fetch that follows; returns its handle.
-    pub(super) fn keep(&self, session: Arc<Session>, planned: Planned) -> Result<String> {
-        bounded(self.waiting.len(), "planned statements wait to be fetched")?;
+    /// Keeps a result for the fetch that follows; returns its handle.
+    pub(super) fn keep(&self, promised: Promised) -> Result<String> {
+        bounded(self.waiting.len(), "results wait to be fetched")?;
         let handle = Uuid::new_v4().to_string();
         let since = Instant::now();
-        self.waiting.insert(
-            handle.clone(),
-            Waiting {
-                session,
-                planned,
-                since,
-            },
-        );
+        self.waiting
+            .insert(handle.clone(), Waiting { promised, since });
         Ok(handle)
     }
 
-    /// Hands a planned statement out, once.
-    pub(super) fn take(&self, handle: &str) -> Result<(Arc<Session>, Planned)> {
+    /// Hands a result out, once.
+    pub(super) fn take(&self, handle: &str) -> Result<Promised> {
         match self.waiting.remove(handle) {
-            Some((_, waiting)) => Ok((waiting.session, waiting.planned)),
+            Some((_, waiting)) => Ok(waiting.promised),
             None => Err(Error::NotFound(
                 "this result was fetched already, or waited too long; run the statement again"
                     .to_owned(),

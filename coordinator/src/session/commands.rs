@@ -1,5 +1,6 @@
 //! Commands that change the session: settings, defaults, and tables opened by their files.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::logical_expr::Statement as PlanStatement;
@@ -13,39 +14,73 @@ use crate::{Error, Result, ddl};
 
 impl Session {
     pub(super) fn apply(&self, command: PlanStatement) -> Result<()> {
-        let mut settings = self.settings.lock();
         match command {
-            PlanStatement::SetVariable(set) => {
-                let key = set.variable.to_lowercase();
-                check_setting(&key)?;
-                settings.options_mut().set(&key, &set.value)?;
-            }
-            PlanStatement::ResetVariable(reset) => {
-                let key = reset.variable.to_lowercase();
-                check_setting(&key)?;
-                let fresh = self.node.base_config();
-                let value = fresh
-                    .options()
-                    .entries()
-                    .into_iter()
-                    .find(|entry| entry.key == key)
-                    .ok_or_else(|| Error::NotFound(format!("there is no setting {key}")))?
-                    .value;
-                settings
-                    .options_mut()
-                    .set(&key, value.as_deref().unwrap_or_default())?;
-            }
-            other => {
-                return Err(Error::Unsupported(format!(
-                    "{} is not supported yet",
-                    other.name()
-                )));
-            }
+            PlanStatement::SetVariable(set) => self.set_option(&set.variable, &set.value),
+            PlanStatement::ResetVariable(reset) => self.reset_option(&reset.variable),
+            other => Err(Error::Unsupported(format!(
+                "{} is not supported yet",
+                other.name()
+            ))),
         }
+    }
+
+    /// Changes a setting, as `SET` does.
+    ///
+    /// # Errors
+    /// [`Error::Sql`] for one that a client may not change, [`Error::Execution`] for a value that
+    /// does not fit.
+    pub fn set_option(&self, name: &str, value: &str) -> Result<()> {
+        let key = name.to_lowercase();
+        check_setting(&key)?;
+        Ok(self.settings.lock().options_mut().set(&key, value)?)
+    }
+
+    /// Gives a setting its first value again, as `RESET` does.
+    ///
+    /// # Errors
+    /// [`Error::Sql`] for one that a client may not change, [`Error::NotFound`] for no setting.
+    pub fn reset_option(&self, name: &str) -> Result<()> {
+        let key = name.to_lowercase();
+        check_setting(&key)?;
+        let fresh = self.node.base_config().options().entries();
+        let fresh = fresh.into_iter().find(|entry| entry.key == key);
+        let fresh = fresh.ok_or_else(|| Error::NotFound(format!("there is no setting {key}")))?;
+        let value = fresh.value.unwrap_or_default();
+        Ok(self.settings.lock().options_mut().set(&key, &value)?)
+    }
+
+    /// The settings that were changed, with their values.
+    pub fn changed_options(&self) -> Vec<(String, String)> {
+        let fresh = self.node.base_config().options().entries();
+        let fresh: HashMap<_, _> = fresh.into_iter().map(|e| (e.key, e.value)).collect();
+        let own = self.settings.lock().options().entries();
+        let changed = own.into_iter().filter(|entry| {
+            let is_default = entry.key.starts_with("datafusion.catalog.");
+            !is_default
+                && check_setting(&entry.key).is_ok()
+                && fresh.get(&entry.key) != Some(&entry.value)
+        });
+        let changed = changed.map(|entry| (entry.key, entry.value.unwrap_or_default()));
+        changed.collect()
+    }
+
+    /// Makes a catalog the default one; the default schema stays.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a catalog that is not configured.
+    pub fn use_catalog(&self, catalog: &str) -> Result<()> {
+        if !self.node.options.catalogs.contains(catalog) {
+            return Err(Error::NotFound(format!("there is no catalog {catalog}")));
+        }
+        self.set_defaults(Some(catalog.to_owned()), None);
         Ok(())
     }
 
-    pub(super) async fn use_schema(&self, parts: &[String]) -> Result<()> {
+    /// Makes a schema the default one: `schema` or `catalog.schema`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a schema that does not exist.
+    pub async fn use_schema(&self, parts: &[String]) -> Result<()> {
         let catalogs = &self.node.options.catalogs;
         let known = catalogs.names();
         let (catalog, namespace) = match parts {

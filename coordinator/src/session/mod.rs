@@ -13,6 +13,8 @@ mod views;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -33,6 +35,8 @@ use inshore_lake::files::FilesTable;
 use inshore_lake::name::TableName;
 use inshore_lake::table::IcebergTable;
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::copy::{self, Copy};
 use crate::ddl::NewTableAs;
@@ -51,10 +55,26 @@ const SESSION_TABLES_MAX: usize = 1_000;
 
 /// A client's session.
 pub struct Session {
+    /// Unique over coordinators and time.
+    pub id: Uuid,
+    /// When it began.
+    pub opened: SystemTime,
+    statements: AtomicU64,
     node: Arc<Coordinator>,
     settings: Mutex<SessionConfig>,
     tables: Mutex<BTreeMap<TableName, Arc<IcebergTable>>>,
     views: Mutex<BTreeMap<TableName, View>>,
+}
+
+/// What a statement does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It gives rows, and changes nothing.
+    Query,
+    /// It changes something; its result, if any, is the number of rows.
+    Changes,
+    /// It changes something, and gives rows.
+    Call,
 }
 
 /// A statement that is ready to run. Dropping it forgets the query.
@@ -103,9 +123,15 @@ impl Planned {
         self.shape.schema()
     }
 
-    /// Whether its result is the number of rows that it changes.
-    pub fn changes_rows(&self) -> bool {
-        matches!(self.body, Some(Body::Insert { .. }))
+    /// What it does beside giving rows.
+    pub fn effect(&self) -> Effect {
+        match &self.body {
+            Some(Body::Insert { .. } | Body::Copy { .. } | Body::Truncate { .. })
+            | Some(Body::Done)
+            | None => Effect::Changes,
+            Some(Body::Call(_)) => Effect::Call,
+            Some(Body::Plan { .. } | Body::Explain { .. }) => Effect::Query,
+        }
     }
 }
 
@@ -120,11 +146,19 @@ impl Drop for Planned {
 impl Session {
     pub(crate) fn new(node: Arc<Coordinator>) -> Self {
         Self {
+            id: Uuid::now_v7(),
+            opened: SystemTime::now(),
+            statements: AtomicU64::new(0),
             settings: Mutex::new(node.base_config()),
             tables: Mutex::default(),
             views: Mutex::default(),
             node,
         }
+    }
+
+    /// How many statements it was given.
+    pub fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
     }
 
     /// Plans a statement and starts it.
@@ -157,8 +191,9 @@ impl Session {
 
     /// Plans a statement. Commands, which have no result, are carried out here.
     pub async fn plan(&self, sql: &str) -> Result<Planned> {
-        let query = self.node.queries.begin(sql);
-        match self.plan_body(sql).await {
+        let query = self.node.queries.begin(sql, self.id);
+        self.statements.fetch_add(1, Ordering::Relaxed);
+        match query.unless_cancelled(self.plan_body(sql)).await {
             Ok((shape, body)) => Ok(Planned {
                 query,
                 shape,
@@ -166,14 +201,14 @@ impl Session {
                 node: Arc::clone(&self.node),
             }),
             Err(error) => {
-                let text = error.to_string();
-                self.node.queries.end(&query, State::Failed, Some(text));
+                self.node.queries.end_with(&query, &error);
                 Err(error)
             }
         }
     }
 
-    /// The schema of a statement's result; nothing is carried out.
+    /// The schema of a statement's result, empty for one that changes something: a client tells by
+    /// that what to ask for. Nothing is carried out.
     pub async fn describe(&self, sql: &str) -> Result<SchemaRef> {
         let (kind, mentions) = self.read(sql)?;
         let config = self.settings.lock().clone();
@@ -183,7 +218,9 @@ impl Session {
                     .logical_plan(statement, &mentions, config.clone())
                     .await?;
                 match plan {
-                    LogicalPlan::Statement(_) => return Ok(Arc::new(Schema::empty())),
+                    LogicalPlan::Statement(_) | LogicalPlan::Dml(_) => {
+                        return Ok(Arc::new(Schema::empty()));
+                    }
                     plan => self.body_of(plan, config)?,
                 }
             }
@@ -200,15 +237,16 @@ impl Session {
                 self.body_of(plan, config)?
             }
             Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
-            Kind::CreateTableAs(_) | Kind::Copy(_) => return Ok(insert::schema()),
             Kind::Call(call) => return Ok(self.procedure(&call, config)?.schema()),
-            Kind::Truncate { .. } => return Ok(truncate::schema()),
             _ => return Ok(Arc::new(Schema::empty())),
         };
         Ok(Arc::clone(shape.schema()))
     }
 
     fn read(&self, sql: &str) -> Result<(Kind, Vec<Mention>)> {
+        if let Some(query_id) = statement::killed(sql)? {
+            return Ok((Kind::Kill(query_id), vec![]));
+        }
         let state = || self.node.local_state(self.settings.lock().clone());
         let defaults = Defaults::of(&state);
         let mut parsed = statement::parse_with(sql, defaults)?;
@@ -288,6 +326,10 @@ impl Session {
             }
             Kind::Use(parts) => {
                 self.use_schema(&parts).await?;
+                Ok(done())
+            }
+            Kind::Kill(query_id) => {
+                self.node.queries.cancel(&query_id)?;
                 Ok(done())
             }
             Kind::CreateExternalTable(create) => {
@@ -389,14 +431,18 @@ impl Session {
         let shape = planned.shape.clone();
         let body = planned.body.take();
         let started = match body {
-            Some(body) => self.start(body, &shape).await,
+            Some(body) => {
+                let cancelled = query.cancelled().clone();
+                query
+                    .unless_cancelled(self.start(body, &shape, cancelled))
+                    .await
+            }
             None => Err(Error::Sql("the statement has run already".to_owned())),
         };
         let (plan, stream) = match started {
             Ok(started) => started,
             Err(error) => {
-                let text = error.to_string();
-                self.node.queries.end(&query, State::Failed, Some(text));
+                self.node.queries.end_with(&query, &error);
                 return Err(error);
             }
         };
@@ -420,6 +466,7 @@ impl Session {
         &self,
         body: Body,
         shape: &ResultShape,
+        cancelled: CancellationToken,
     ) -> Result<(Arc<dyn ExecutionPlan>, SendableRecordBatchStream)> {
         match body {
             Body::Plan { plan, config } => {
@@ -439,7 +486,7 @@ impl Session {
                 }
                 let (plan, state) = self.physical_plan(&prepared.plan, config).await?;
                 let files = execute_stream(Arc::clone(&plan), state.task_ctx())?;
-                Ok((plan, prepared.run(catalogs, files)))
+                Ok((plan, prepared.run(catalogs, files, cancelled)))
             }
             Body::Copy { copy, plan, config } => {
                 let names = ResultShape::of(plan.schema());
