@@ -8,7 +8,8 @@ use arrow_flight::sql::{
     CommandGetCatalogs, CommandStatementQuery, ProstMessageExt,
 };
 use arrow_flight::{
-    Action, Criteria, Empty, FlightDescriptor, FlightInfo, IpcMessage, SchemaResult,
+    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, Criteria, Empty,
+    FlightDescriptor, FlightInfo, IpcMessage, SchemaResult,
 };
 use futures::TryStreamExt;
 use inshore_testkit::{Cluster, Lake};
@@ -274,5 +275,62 @@ async fn a_session_has_options_of_its_own() {
         let gone = one.get_flight_info(request).await;
         assert_eq!(gone.unwrap_err().code(), Code::NotFound);
     }
+    cluster.stop().await;
+}
+
+/// Rows without end, as far as a test is concerned.
+const ENDLESS: &str = "SELECT count(*) FROM s.numbers a, s.numbers b, s.numbers c, s.numbers d, s.numbers e \
+                       WHERE (a.id * b.id + c.id * d.id) % 7 = e.id % 5";
+
+/// Waits until a query is in a state.
+async fn becomes(cluster: &Cluster, id: &str, state: &str) {
+    let sql = format!("SELECT state FROM system.queries WHERE query_id = '{id}'");
+    for _ in 0..200 {
+        if cluster.rows(&sql).await.unwrap() == [state] {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("{id} is not {state}: {:?}", cluster.rows(&sql).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_are_cancelled_from_elsewhere() {
+    let lake = lake().await;
+    let cluster = Cluster::start(&lake, 2).await.unwrap();
+    for by_sql in [true, false] {
+        let mut client = raw(&cluster).await;
+        let info = info(&mut client, ENDLESS).await;
+        let id = String::from_utf8(info.app_metadata.to_vec()).unwrap();
+        let ticket = info.endpoint[0].ticket.clone().unwrap();
+        let running = tokio::spawn(async move {
+            let stream = client.do_get(ticket).await?.into_inner();
+            stream.try_collect::<Vec<_>>().await
+        });
+        becomes(&cluster, &id, "RUNNING").await;
+        if by_sql {
+            cluster.rows(&format!("KILL '{id}'")).await.unwrap();
+        } else {
+            let request = CancelFlightInfoRequest { info: Some(info) };
+            let mut other = raw(&cluster).await;
+            let body = act(&mut other, "CancelFlightInfo", request.encode_to_vec()).await;
+            let result = CancelFlightInfoResult::decode(body.as_slice()).unwrap();
+            assert_eq!(result.status, CancelStatus::Cancelled as i32);
+        }
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(5), running).await;
+        let error = ended.expect("it goes on").unwrap().unwrap_err();
+        assert_eq!(error.code(), Code::Cancelled, "{error:?}");
+        becomes(&cluster, &id, "CANCELLED").await;
+        // Once more is no error, and changes nothing.
+        cluster.rows(&format!("KILL QUERY '{id}'")).await.unwrap();
+    }
+    let error = cluster
+        .rows("KILL 'nothing'")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("there is no query nothing"), "{error}");
+    let sessions = "SELECT count(*) > 0, min(catalog) FROM system.sessions";
+    assert_eq!(cluster.rows(sessions).await.unwrap(), ["true|lake"]);
     cluster.stop().await;
 }
