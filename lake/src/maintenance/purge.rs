@@ -101,6 +101,9 @@ fn check(name: &str, table: &Table) -> Result<()> {
     }
 }
 
+/// Files of one store.
+type InStore = (Arc<dyn ObjectStore>, ObjectStoreUrl, Vec<Path>);
+
 struct Purge<'a> {
     walk: Walk<'a>,
     stores: &'a Arc<Stores>,
@@ -186,8 +189,7 @@ impl Purge<'_> {
     }
 
     async fn delete(&mut self, locations: Vec<String>) {
-        let mut places: BTreeMap<String, (Arc<dyn ObjectStore>, ObjectStoreUrl, Vec<Path>)> =
-            BTreeMap::new();
+        let mut places = BTreeMap::<String, InStore>::new();
         for location in locations {
             match self.stores.resolve(&location) {
                 Ok((store, path, url)) => {
