@@ -35,7 +35,7 @@ use crate::{Error, Result};
 /// Where rows go.
 enum Target {
     /// A table that is there, and a branch of it if not `main`.
-    Table(Table, Option<String>),
+    Table(Box<Table>, Option<String>),
     /// A table that is made with them.
     New {
         creation: Box<TableCreation>,
@@ -125,7 +125,7 @@ impl Insert {
         };
         Ok(Self {
             name: target.name().clone(),
-            target: Target::Table(target.table().clone(), branch),
+            target: Target::Table(Box::new(target.table().clone()), branch),
             overwrite,
             input: Arc::unwrap_or_clone(dml.input),
         })
@@ -166,8 +166,8 @@ impl Insert {
     /// As [`Catalogs::stage_table`] and [`WriteTarget::new`].
     pub async fn prepare(self, catalogs: &Catalogs) -> Result<Option<Prepared>> {
         let (table, commit) = match self.target {
-            Target::Table(table, branch) if self.overwrite => (table, Commit::Overwrite(branch)),
-            Target::Table(table, branch) => (table, Commit::Add(branch)),
+            Target::Table(table, branch) if self.overwrite => (*table, Commit::Overwrite(branch)),
+            Target::Table(table, branch) => (*table, Commit::Add(branch)),
             Target::Replaced(replacement) => match catalogs.load(&self.name).await? {
                 Some(table) => (replacement.staged(&table)?, Commit::Replace(replacement)),
                 None => {

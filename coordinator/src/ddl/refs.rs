@@ -349,8 +349,8 @@ mod tests {
                 "smaller",
             ),
             ("CREATE BRANCH b WITH SNAPSHOT RETENTION", "a number of"),
-            ("DROP BRANCH b AS OF VERSION 1", "end of statement"),
-            ("REPLACE TAG IF EXISTS b", "end of statement"),
+            ("DROP BRANCH b AS OF VERSION 1", "Expected: EOF"),
+            ("REPLACE TAG IF EXISTS b", "Expected: EOF"),
         ] {
             let error = read(&format!("ALTER TABLE t\n{sql}")).unwrap_err();
             let error = error.to_string();
