@@ -41,7 +41,7 @@ use crate::{Error, Result};
 /// Where rows go.
 enum Target {
     /// A table that is there, and a branch of it if not `main`.
-    Table(Table, Option<String>),
+    Table(Box<Table>, Option<String>),
     /// A table that is made with them.
     New {
         creation: Box<TableCreation>,
@@ -132,7 +132,7 @@ impl Insert {
         };
         Ok(Self {
             name: target.name().clone(),
-            target: Target::Table(target.table().clone(), branch),
+            target: Target::Table(Box::new(target.table().clone()), branch),
             overwrite,
             input: with_nullable_values(Arc::unwrap_or_clone(dml.input))?,
         })
@@ -173,8 +173,8 @@ impl Insert {
     /// As [`Catalogs::stage_table`] and [`WriteTarget::new`].
     pub async fn prepare(self, catalogs: &Catalogs) -> Result<Option<Prepared>> {
         let (table, commit) = match self.target {
-            Target::Table(table, branch) if self.overwrite => (table, Commit::Overwrite(branch)),
-            Target::Table(table, branch) => (table, Commit::Add(branch)),
+            Target::Table(table, branch) if self.overwrite => (*table, Commit::Overwrite(branch)),
+            Target::Table(table, branch) => (*table, Commit::Add(branch)),
             Target::Replaced(replacement) => match catalogs.load(&self.name).await? {
                 Some(table) => (replacement.staged(&table)?, Commit::Replace(replacement)),
                 None => {

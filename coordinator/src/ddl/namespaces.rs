@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
-use super::words::{is_any, is_word, without_space, word};
+use super::words::{is_any, is_word, quoted_text, without_space, word};
 
 /// Properties that clauses of their own set, as Spark and Trino call them.
 const COMMENT: &str = "comment";
@@ -82,12 +82,7 @@ fn clauses(parser: &mut Parser<'_>) -> Result<Vec<SqlOption>, ParserError> {
 }
 
 fn text(parser: &mut Parser<'_>, name: &str) -> Result<SqlOption, ParserError> {
-    // The parser takes a word without quotes for a text, too.
-    if matches!(parser.peek_token_ref().token, Token::Word(_)) {
-        let found = parser.peek_token();
-        return parser.expected("a text in quotes", found);
-    }
-    let text = parser.parse_literal_string()?;
+    let text = quoted_text(parser)?;
     let value = Value::SingleQuotedString(text).with_span(Span::empty());
     Ok(SqlOption::KeyValue {
         key: Ident::new(name),

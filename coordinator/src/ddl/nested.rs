@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use iceberg::spec::{ListType, MapType, NestedField, PrimitiveType, StructType, Type};
 
 use super::types::{Columns, iceberg_type};
-use super::words::{is_any, is_word, without_space, word};
+use super::words::{is_any, is_word, quoted_text, without_space, word};
 use crate::scope::normalized;
 use crate::statement::describe;
 use crate::{Error, Result};
@@ -203,7 +203,7 @@ fn field(parser: &mut Parser<'_>, depth: usize) -> Result<Arc<NestedField>> {
     let (ty, required) = element(parser, depth)?;
     let mut field = NestedField::new(0, name, ty, required);
     if word(parser, "comment") {
-        field = field.with_doc(parser.parse_literal_string().map_err(syntax)?);
+        field = field.with_doc(quoted_text(parser).map_err(syntax)?);
     }
     Ok(Arc::new(field))
 }

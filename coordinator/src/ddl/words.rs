@@ -1,6 +1,6 @@
 //! Words that are no keywords of the parser.
 
-use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 /// Whether a token is this word, without quotes.
@@ -21,6 +21,18 @@ pub fn word(parser: &mut Parser<'_>, text: &str) -> bool {
         parser.advance_token();
     }
     found
+}
+
+/// Takes a text in single quotes. The parser's own literals may be words too.
+///
+/// # Errors
+/// The next token is none.
+pub fn quoted_text(parser: &mut Parser<'_>) -> Result<String, ParserError> {
+    let token = parser.next_token();
+    match token.token {
+        Token::SingleQuotedString(text) => Ok(text),
+        _ => parser.expected("a text in single quotes", token),
+    }
 }
 
 /// The tokens that are no white space, with their places.

@@ -130,7 +130,8 @@ impl ExecutionPlan for WriteExec {
 
     fn required_input_distribution(&self) -> Vec<Distribution> {
         if self.target.is_ranged
-            && let Some((place, field)) = self.input.schema().fields().iter().enumerate().next_back()
+            && let Some((place, field)) =
+                self.input.schema().fields().iter().enumerate().next_back()
         {
             let range: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), place));
             return vec![Distribution::HashPartitioned(vec![range])];
