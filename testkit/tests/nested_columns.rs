@@ -72,7 +72,7 @@ async fn rows_follow_their_fields() {
             }
         }
         let shown = run(&cluster, "SHOW CREATE TABLE s.t").await.join("\n");
-        let columns = "place STRUCT<lon double, latitude double, tags ARRAY<bigint>>,\n  id int,\n  \
+        let columns = "place STRUCT<lon double COMMENT 'degrees', latitude double, tags ARRAY<bigint>>,\n  id int,\n  \
                        a int COMMENT 'x',\n  items ARRAY<STRUCT<x int, z varchar>>,\n  \
                        m MAP(varchar, STRUCT<w int, v int>)\n)";
         assert!(shown.contains(columns), "{shown}");
