@@ -285,7 +285,10 @@ async fn tables_with_deleted_rows_are_emptied() {
     for (version, partitioned) in [(2, false), (2, true), (3, false), (3, true)] {
         table(&lake, &cluster, version, partitioned).await;
         // The metadata does not tell how many of the rows were left.
-        assert_eq!(run(&cluster, "TRUNCATE TABLE s.t").await, ["NULL"]);
+        assert_eq!(
+            run(&cluster, "TRUNCATE TABLE s.t").await,
+            Vec::<String>::new()
+        );
         check(&lake, &cluster, "SELECT count(*) FROM s.t", &["0"]).await;
         assert_eq!(check_totals(&lake, "s", "t").await, 0);
         run(&cluster, "INSERT INTO s.t VALUES (1, 1), (3, 1), (6, 2)").await;

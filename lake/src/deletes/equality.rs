@@ -243,6 +243,7 @@ impl<'a> Builder<'a> {
             path: file.path.clone(),
             size_bytes: file.size_bytes,
             format: file.format,
+            record_count: Some(file.record_count),
         };
         let named = |error| Error::from_datafusion(&file.location, error);
         let reader = formats::open(&source, None, BATCH_ROWS, formats::all_columns)

@@ -43,6 +43,7 @@ pub async fn read_positions(
         path: file.path.clone(),
         size_bytes: file.size_bytes,
         format: file.format,
+        record_count: Some(file.record_count),
     };
     // The paths of a file that speaks of one data file are all the same, and most of its bytes.
     let wanted = |schema: &Schema| -> Vec<usize> {

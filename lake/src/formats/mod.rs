@@ -76,6 +76,9 @@ pub struct Source {
     pub size_bytes: u64,
     /// Its format.
     pub format: DataFileFormat,
+    /// Its rows as the manifest has them. An Avro file that was cut between two blocks looks whole,
+    /// so it is checked against this. None where there is no manifest.
+    pub record_count: Option<u64>,
 }
 
 /// For the `columns` of [`open`]: all of them.

@@ -66,6 +66,7 @@ impl FileRows {
             path: file.object_meta.location.clone(),
             size_bytes: file.object_meta.size,
             format: scan_file.format,
+            record_count: Some(scan_file.record_count),
         };
         let range = match &file.range {
             None => None,

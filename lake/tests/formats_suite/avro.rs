@@ -486,6 +486,24 @@ async fn a_file_ends_where_a_block_does() {
 }
 
 #[tokio::test]
+async fn a_file_without_its_last_block_is_told_by_its_rows() {
+    let json = r#"{"type":"record","name":"r","fields":[{"name":"n","type":"long"}]}"#;
+    let blocks = [(3, vec![2, 4, 6]), (1, vec![8])];
+    for (written, rows) in [(2, 4), (1, 3), (0, 0)] {
+        let file = container(json, Codec::Null, &blocks[..written]);
+        let mut source = source(file, DataFileFormat::Avro).await;
+        source.record_count = Some(4);
+        match read(&source, None, 2, |_| vec![0]).await {
+            Ok(contents) => assert_eq!((rows, contents.positions().len()), (4, 4)),
+            Err(error) => {
+                let told = format!("{PATH}: it has {rows} rows, and the manifest says 4");
+                assert!(error.to_string().contains(&told), "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn counts_and_marks_are_checked() {
     let json = r#"{"type":"record","name":"r","fields":[{"name":"n","type":"long"}]}"#;
     let good = container(json, Codec::Null, &[(3, vec![2, 4, 6])]);

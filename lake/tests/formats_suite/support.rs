@@ -28,6 +28,7 @@ pub async fn source(bytes: Vec<u8>, format: DataFileFormat) -> Source {
         path,
         size_bytes,
         format,
+        record_count: None,
     }
 }
 

@@ -76,6 +76,7 @@ pub(super) async fn open(
         blocks,
         block: None,
         position: 0,
+        record_count: source.record_count,
         batch_size,
     };
     let source = source.clone();
@@ -133,6 +134,8 @@ struct Reader {
     block: Option<(Block, usize)>,
     /// Position of the next row.
     position: u64,
+    /// Rows that the file has to have, where that is known.
+    record_count: Option<u64>,
     batch_size: usize,
 }
 
@@ -165,7 +168,13 @@ impl Reader {
             }
         }
         if count == 0 {
-            return Ok(None);
+            return match self.record_count {
+                Some(expected) if expected != self.position => Err(format!(
+                    "it has {} rows, and the manifest says {expected}",
+                    self.position
+                )),
+                _ => Ok(None),
+            };
         }
         self.position = start.saturating_add(count as u64);
         let options = RecordBatchOptions::new().with_row_count(Some(count));
