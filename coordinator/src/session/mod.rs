@@ -193,7 +193,9 @@ impl Session {
     pub async fn plan(&self, sql: &str) -> Result<Planned> {
         let query = self.node.queries.begin(sql, self.id);
         self.statements.fetch_add(1, Ordering::Relaxed);
-        match query.unless_cancelled(self.plan_body(sql)).await {
+        // Boxed: the states of all kinds of statements together are large, and callers hold several.
+        let body = Box::pin(self.plan_body(sql));
+        match query.unless_cancelled(body).await {
             Ok((shape, body)) => Ok(Planned {
                 query,
                 shape,
@@ -433,9 +435,8 @@ impl Session {
         let started = match body {
             Some(body) => {
                 let cancelled = query.cancelled().clone();
-                query
-                    .unless_cancelled(self.start(body, &shape, cancelled))
-                    .await
+                let started = Box::pin(self.start(body, &shape, cancelled));
+                query.unless_cancelled(started).await
             }
             None => Err(Error::Sql("the statement has run already".to_owned())),
         };
