@@ -29,6 +29,24 @@ use tracing::debug;
 use crate::distribute::{PlacementOptions, has_distributable_scan};
 use crate::{guard, yielding};
 
+/// DataFusion's physical planner, for plans that run in one process.
+#[derive(Debug, Default)]
+pub struct LocalPlanner;
+
+#[async_trait]
+impl QueryPlanner for LocalPlanner {
+    async fn create_physical_plan(
+        &self,
+        logical_plan: &LogicalPlan,
+        state: &SessionState,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = DefaultPhysicalPlanner::default()
+            .create_physical_plan(logical_plan, state)
+            .await?;
+        yielding::prepare(plan)
+    }
+}
+
 /// DataFusion's physical planner, followed by the guards' rewrites. Stands below
 /// datafusion-distributed's planner.
 #[derive(Debug, Default)]
@@ -66,10 +84,7 @@ impl ClusterPlanner {
         reason: &str,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         debug!(reason, "planned on the coordinator alone");
-        let plan = DefaultPhysicalPlanner::default()
-            .create_physical_plan(plan, state)
-            .await?;
-        yielding::prepare(plan)
+        LocalPlanner.create_physical_plan(plan, state).await
     }
 }
 

@@ -27,7 +27,7 @@ use crate::distribute::{PlacementOptions, QueryWorkers, SplitScans, TaskCounts};
 use crate::floats::with_float_rules;
 use crate::functions;
 use crate::options::{EngineOptions, apply_headers, settings_to_headers};
-use crate::planner::{ClusterPlanner, GuardedPlanner};
+use crate::planner::{ClusterPlanner, GuardedPlanner, LocalPlanner};
 use crate::preimage::ColumnRanges;
 use crate::rewrite::ConnectDynamicFilters;
 use crate::transport::FlightChannelResolver;
@@ -111,6 +111,7 @@ pub fn embedded_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Sessio
         .with_type_planner(Arc::new(IcebergTypes))
         .with_config(config)
         .with_runtime_env(runtime)
+        .with_query_planner(Arc::new(LocalPlanner))
         .build()
 }
 
