@@ -127,6 +127,8 @@ pub fn coordinator_state(
     let mut scans = ScanOptions::of(config.options());
     scans.min_partitions = 2;
     config.options_mut().extensions.insert(scans);
+    // For whoever wants to know where the tasks went.
+    config.set_extension(Arc::new(workers.clone()));
     // Two tasks even on a single worker: a plan in one task would stay on the coordinator.
     let tasks = workers.len().max(2);
     let state = sql_builder()

@@ -99,16 +99,9 @@ impl FlightService for Front {
         FlightService::get_flight_info(self.door.as_ref(), request).await
     }
 
-    /// The answer is complete at once: a statement is planned before its result is promised, and
-    /// its rows are streamed as they are made.
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Rpc<PollInfo> {
-        let info = self.get_flight_info(request).await?.into_inner();
-        Ok(Response::new(PollInfo {
-            info: Some(info),
-            flight_descriptor: None,
-            progress: Some(1.0),
-            expiration_time: None,
-        }))
+        check(request.get_ref())?;
+        self.door.poll(request).await.map(Response::new)
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Rpc<SchemaResult> {

@@ -4,6 +4,8 @@
 //! - [`service`]: the requests of Flight SQL, each turned into calls on a session.
 //! - [`metadata`]: catalogs, schemas, tables and what the server can do, as Flight SQL wants them.
 //! - [`statements`]: planned and prepared statements between two requests of a client.
+//! - [`polls`]: statements that run while their clients ask after them.
+//! - [`tickets`]: the signed names of both; [`status`]: errors as clients see them.
 //! - [`sessions`]: which request belongs to which session.
 //! - [`options`]: the options of a session; [`messages`]: Flight's messages about them.
 
@@ -11,9 +13,12 @@ mod front;
 mod messages;
 mod metadata;
 mod options;
+mod polls;
 mod service;
 mod sessions;
 mod statements;
+mod status;
+mod tickets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +36,7 @@ use crate::{Error, Result};
 
 use front::Front;
 use service::Door;
+use tickets::Signer;
 
 /// How long running requests may go on after shutdown began.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -39,7 +45,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// How often expired sessions and statements are looked for.
-const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown`, then for at most [`DRAIN`].
 pub(crate) async fn serve(
@@ -48,9 +54,9 @@ pub(crate) async fn serve(
     shutdown: CancellationToken,
 ) -> Result<()> {
     let address = Coordinator::address_of(&listener)?;
-    let door = Arc::new(Door::new(node));
+    let door = Arc::new(Door::new(node, Signer::new()?));
     let sweeper = tokio::spawn(sweep(Arc::clone(&door), shutdown.clone()));
-    let service = FlightServiceServer::new(Front::new(door))
+    let service = FlightServiceServer::new(Front::new(Arc::clone(&door)))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let stop = shutdown.clone();
@@ -76,6 +82,7 @@ pub(crate) async fn serve(
         }
     };
     sweeper.abort();
+    door.end();
     served.map_err(|error| Error::Serve {
         address: address.to_string(),
         why: error.to_string(),

@@ -34,32 +34,37 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::node::Coordinator;
-use crate::session::{Effect, Planned, Session};
+use crate::session::{Client, Effect, Planned, Session};
 use crate::{Error, Result};
 
 use super::messages::{CloseSessionResult, CloseStatus, SetSessionOptionsRequest};
-use super::sessions::{COOKIE, Key, Sessions};
-use super::statements::{Promised, Statements};
+use super::polls::Polls;
+use super::sessions::{COOKIE, Key, Sessions, client_of};
+use super::statements::{Prepared, Promised, Statements};
+use super::status::status;
+use super::tickets::{Purpose, Signer};
 use super::{metadata, options};
 
 /// Largest encoded batch towards a client, in bytes: clients cap messages at 4 to 16 MiB.
 const CLIENT_MESSAGE_BYTES: usize = 2 << 20;
 
-type Rpc<T> = std::result::Result<T, Status>;
+pub(super) type Rpc<T> = std::result::Result<T, Status>;
 type FlightStream = <Door as FlightService>::DoGetStream;
 
 /// The Flight SQL service of one coordinator.
 pub(super) struct Door {
     node: Arc<Coordinator>,
-    sessions: Sessions,
-    statements: Statements,
+    pub(super) sessions: Sessions,
+    pub(super) statements: Statements,
+    pub(super) polls: Polls,
 }
 
 impl Door {
-    pub(super) fn new(node: Arc<Coordinator>) -> Self {
+    pub(super) fn new(node: Arc<Coordinator>, signer: Signer) -> Self {
         Self {
             sessions: Sessions::new(Arc::clone(&node)),
-            statements: Statements::default(),
+            statements: Statements::new(signer),
+            polls: Polls::default(),
             node,
         }
     }
@@ -68,11 +73,26 @@ impl Door {
     pub(super) fn expire(&self) {
         self.sessions.expire();
         self.statements.expire();
+        self.polls.expire();
     }
 
-    fn session<T>(&self, request: &Request<T>) -> Result<Arc<Session>> {
+    /// Ends what runs without a request.
+    pub(super) fn end(&self) {
+        self.polls.end();
+    }
+
+    pub(super) fn session<T>(&self, request: &Request<T>) -> Result<Arc<Session>> {
+        let (metadata, peer) = (request.metadata(), request.remote_addr());
         self.sessions
-            .get(Key::of(request.metadata(), request.remote_addr()))
+            .get(Key::of(metadata, peer), client_of(metadata, peer))
+    }
+
+    /// A prepared statement of the request's session.
+    pub(super) fn prepared<T>(&self, request: &Request<T>, handle: &str) -> Result<Prepared> {
+        let prepared = self.statements.prepared(handle)?;
+        let key = Key::of(request.metadata(), request.remote_addr());
+        self.sessions.check(&key, prepared.session.id)?;
+        Ok(prepared)
     }
 
     /// Plans a statement and promises its result under a ticket. One that changes something is
@@ -84,37 +104,43 @@ impl Door {
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo> {
         let planned = session.plan(sql).await?;
-        let query_id = planned.query.id.clone();
+        self.promise_planned(session, planned, descriptor).await
+    }
+
+    /// As [`Self::promise`], of a statement that is planned.
+    pub(super) async fn promise_planned(
+        &self,
+        session: Arc<Session>,
+        planned: Planned,
+        descriptor: FlightDescriptor,
+    ) -> Result<FlightInfo> {
+        let (query_id, id) = (planned.query.id.clone(), session.id);
         let (schema, rows, promised) = match planned.effect() {
             Effect::Query => {
                 let schema = Arc::clone(planned.schema());
                 let planned = Box::new(planned);
                 (schema, -1, Promised::Planned { session, planned })
             }
-            Effect::Changes => {
-                let rows = carry_out(&session, planned).await?.unwrap_or(-1);
-                (
-                    Arc::new(Schema::empty()),
-                    rows,
-                    done(Arc::new(Schema::empty()), vec![]),
-                )
-            }
-            Effect::Call => {
-                let schema = Arc::clone(planned.schema());
-                let batches = session.run(planned).await?.stream.try_collect().await?;
-                (Arc::clone(&schema), -1, done(schema, batches))
+            Effect::Changes | Effect::Call => {
+                let ran = run_to_end(&session, planned).await?;
+                let schema = Arc::clone(&ran.schema);
+                (schema, ran.rows, done(ran.schema, ran.batches))
             }
         };
-        let handle = self.statements.keep(promised)?;
-        let ticket = TicketStatementQuery {
-            statement_handle: Bytes::from(handle),
-        };
-        let info = flight_info(&schema, ticket.as_any(), descriptor)?;
-        Ok(info.with_total_records(rows).with_app_metadata(query_id))
+        let ticket = self.statements.keep(id, promised)?;
+        let info = info_of(&schema, Some(ticket), descriptor, &query_id)?;
+        Ok(info.with_total_records(rows))
     }
 
-    async fn fetch(&self, handle: &[u8]) -> Result<(SchemaRef, SendableRecordBatchStream)> {
-        Ok(match self.statements.take(text(handle)?)? {
+    async fn fetch(
+        &self,
+        request: &Request<Ticket>,
+        handle: &[u8],
+    ) -> Result<(SchemaRef, SendableRecordBatchStream)> {
+        let name = self.statements.signer.read(Purpose::Result, handle)?;
+        let key = Key::of(request.metadata(), request.remote_addr());
+        self.sessions.check(&key, name.session)?;
+        Ok(match self.statements.take(&name)? {
             Promised::Planned { session, planned } => {
                 let execution = session.run(*planned).await?;
                 (execution.schema, execution.stream)
@@ -149,7 +175,7 @@ impl Door {
             .map_err(unpacked)?
         {
             let handle = text(&query.prepared_statement_handle).map_err(status)?;
-            let prepared = self.statements.prepared(handle).map_err(status)?;
+            let prepared = self.prepared(&request, handle).map_err(status)?;
             let described = prepared.session.describe(&prepared.sql).await;
             described.map_err(status)?
         } else {
@@ -174,7 +200,12 @@ impl Door {
     }
 
     /// Options of the session, and its end; the end of a statement.
-    async fn session_action(&self, key: Key, action: &Action) -> Rpc<Option<Answer>> {
+    async fn session_action(
+        &self,
+        key: Key,
+        client: Client,
+        action: &Action,
+    ) -> Rpc<Option<Answer>> {
         let malformed = |error: prost::DecodeError| {
             Status::invalid_argument(format!("{}: {error}", action.r#type))
         };
@@ -182,7 +213,7 @@ impl Door {
         let body = match action.r#type.as_str() {
             "SetSessionOptions" => {
                 let request = SetSessionOptionsRequest::decode(&*action.body).map_err(malformed)?;
-                let session = self.sessions.get(key.clone()).map_err(status)?;
+                let session = self.sessions.get(key.clone(), client).map_err(status)?;
                 if matches!(key, Key::Connection(_) | Key::Single) {
                     cookie = Some(self.sessions.name(&session).map_err(status)?);
                 }
@@ -199,7 +230,10 @@ impl Door {
                 CancelFlightInfoResult { status }.encode_to_vec()
             }
             "CloseSession" => {
-                self.sessions.close(&key);
+                if let Some(closed) = self.sessions.close(&key) {
+                    self.statements.forget(closed.id);
+                    self.polls.forget(closed.id);
+                }
                 let status = CloseStatus::Closed as i32;
                 CloseSessionResult { status }.encode_to_vec()
             }
@@ -217,7 +251,41 @@ struct Answer {
     cookie: Option<String>,
 }
 
-fn done(schema: SchemaRef, batches: Vec<RecordBatch>) -> Promised {
+/// What a statement gave that has run.
+#[derive(Clone)]
+pub(super) struct Ran {
+    pub(super) schema: SchemaRef,
+    pub(super) batches: Vec<RecordBatch>,
+    /// How many rows it changed; -1 where nobody knows.
+    pub(super) rows: i64,
+}
+
+/// Runs a statement that changes something to its end. How many rows it changed is no result: one
+/// has a result that is more than that.
+pub(super) async fn run_to_end(session: &Session, planned: Planned) -> Result<Ran> {
+    match planned.effect() {
+        Effect::Changes => {
+            let rows = carry_out(session, planned).await?.unwrap_or(-1);
+            Ok(Ran {
+                schema: Arc::new(Schema::empty()),
+                batches: vec![],
+                rows,
+            })
+        }
+        Effect::Query | Effect::Call => {
+            let schema = Arc::clone(planned.schema());
+            let batches = session.run(planned).await?.stream.try_collect().await?;
+            let rows = -1;
+            Ok(Ran {
+                schema,
+                batches,
+                rows,
+            })
+        }
+    }
+}
+
+pub(super) fn done(schema: SchemaRef, batches: Vec<RecordBatch>) -> Promised {
     Promised::Done { schema, batches }
 }
 
@@ -249,24 +317,38 @@ async fn changed(session: Arc<Session>, sql: &str) -> Result<i64> {
     }
 }
 
-fn text(handle: &[u8]) -> Result<&str> {
+pub(super) fn text(handle: &[u8]) -> Result<&str> {
     std::str::from_utf8(handle).map_err(|_| Error::NotFound("the handle is malformed".to_owned()))
-}
-
-fn status(error: Error) -> Status {
-    error.to_wire().into()
 }
 
 fn flight_info(schema: &Schema, command: Any, descriptor: FlightDescriptor) -> Result<FlightInfo> {
     let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(command.encode_to_vec()));
+    Ok(bare_info(schema, descriptor)?.with_endpoint(endpoint))
+}
+
+fn bare_info(schema: &Schema, descriptor: FlightDescriptor) -> Result<FlightInfo> {
     FlightInfo::new()
         .try_with_schema(schema)
-        .map(|info| {
-            info.with_endpoint(endpoint)
-                .with_descriptor(descriptor)
-                .with_ordered(true)
-        })
+        .map(|info| info.with_descriptor(descriptor).with_ordered(true))
         .map_err(|error| Error::Execution(error.into()))
+}
+
+/// The answer about a statement, whose result is fetched with `ticket`. It has no time of expiry:
+/// that would tell clients that they may fetch it more than once.
+pub(super) fn info_of(
+    schema: &Schema,
+    ticket: Option<Bytes>,
+    descriptor: FlightDescriptor,
+    query_id: &str,
+) -> Result<FlightInfo> {
+    let info = match ticket {
+        Some(statement_handle) => {
+            let ticket = TicketStatementQuery { statement_handle };
+            flight_info(schema, ticket.as_any(), descriptor)?
+        }
+        None => bare_info(schema, descriptor)?,
+    };
+    Ok(info.with_app_metadata(query_id.to_owned()))
 }
 
 /// Metadata is answered under the command itself as its ticket.
@@ -317,9 +399,13 @@ impl FlightSqlService for Door {
     /// Anonymous: whoever asks gets a token that names a session of its own.
     async fn do_handshake(
         &self,
-        _request: Request<Streaming<HandshakeRequest>>,
+        request: Request<Streaming<HandshakeRequest>>,
     ) -> Rpc<Response<Pin<Box<dyn Stream<Item = Rpc<HandshakeResponse>> + Send>>>> {
         let token = Uuid::new_v4().to_string();
+        // Here alone a client says who its user is.
+        let client = client_of(request.metadata(), request.remote_addr());
+        let session = self.sessions.get(Key::Token(token.clone()), client);
+        session.map_err(status)?;
         let answer = HandshakeResponse {
             protocol_version: 0,
             payload: Bytes::from(token.clone()),
@@ -350,10 +436,10 @@ impl FlightSqlService for Door {
         query: CommandPreparedStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Rpc<Response<FlightInfo>> {
-        let descriptor = request.into_inner();
         let info = async {
             let handle = text(&query.prepared_statement_handle)?;
-            let prepared = self.statements.prepared(handle)?;
+            let prepared = self.prepared(&request, handle)?;
+            let descriptor = request.into_inner();
             self.promise(prepared.session, &prepared.sql, descriptor)
                 .await
         };
@@ -404,9 +490,10 @@ impl FlightSqlService for Door {
     async fn do_get_statement(
         &self,
         ticket: TicketStatementQuery,
-        _request: Request<Ticket>,
+        request: Request<Ticket>,
     ) -> Rpc<Response<FlightStream>> {
-        let (schema, rows) = self.fetch(&ticket.statement_handle).await.map_err(status)?;
+        let fetched = self.fetch(&request, &ticket.statement_handle).await;
+        let (schema, rows) = fetched.map_err(status)?;
         Ok(streamed(schema, rows))
     }
 
@@ -414,11 +501,11 @@ impl FlightSqlService for Door {
     async fn do_get_prepared_statement(
         &self,
         query: CommandPreparedStatementQuery,
-        _request: Request<Ticket>,
+        request: Request<Ticket>,
     ) -> Rpc<Response<FlightStream>> {
         let execution = async {
             let handle = text(&query.prepared_statement_handle)?;
-            let prepared = self.statements.prepared(handle)?;
+            let prepared = self.prepared(&request, handle)?;
             prepared.session.execute(&prepared.sql).await
         };
         let execution = execution.await.map_err(status)?;
@@ -439,11 +526,11 @@ impl FlightSqlService for Door {
     async fn do_put_prepared_statement_update(
         &self,
         update: CommandPreparedStatementUpdate,
-        _request: Request<PeekableFlightDataStream>,
+        request: Request<PeekableFlightDataStream>,
     ) -> Rpc<i64> {
         let changed = async {
             let handle = text(&update.prepared_statement_handle)?;
-            let prepared = self.statements.prepared(handle)?;
+            let prepared = self.prepared(&request, handle)?;
             changed(prepared.session, &prepared.sql).await
         };
         changed.await.map_err(status)
@@ -515,10 +602,14 @@ impl FlightSqlService for Door {
     async fn do_action_close_prepared_statement(
         &self,
         query: ActionClosePreparedStatementRequest,
-        _request: Request<Action>,
+        request: Request<Action>,
     ) -> Rpc<()> {
         let handle = text(&query.prepared_statement_handle).map_err(status)?;
-        self.statements.close(handle);
+        match self.prepared(&request, handle) {
+            Err(error @ Error::Forbidden(_)) => return Err(status(error)),
+            // One that does not exist is closed already.
+            Ok(_) | Err(_) => self.statements.close(handle),
+        }
         Ok(())
     }
 
@@ -528,11 +619,12 @@ impl FlightSqlService for Door {
         request: Request<Action>,
     ) -> Rpc<Response<<Self as FlightService>::DoActionStream>> {
         let key = Key::of(request.metadata(), request.remote_addr());
+        let client = client_of(request.metadata(), request.remote_addr());
         let action = request.into_inner();
         let mut cookie = None;
         let results = if let Some(results) = self.node.membership().handle_action(&action) {
             results.map_err(Status::from)?
-        } else if let Some(answer) = self.session_action(key, &action).await? {
+        } else if let Some(answer) = self.session_action(key, client, &action).await? {
             cookie = answer.cookie;
             vec![arrow_flight::Result { body: answer.body }]
         } else {
