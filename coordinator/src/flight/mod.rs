@@ -5,15 +5,20 @@
 //! - [`metadata`]: catalogs, schemas, tables and what the server can do, as Flight SQL wants them.
 //! - [`statements`]: planned and prepared statements between two requests of a client.
 //! - [`sessions`]: which request belongs to which session.
+//! - [`put`]: values of parameters and rows of tables that clients send; [`whole`]: whether all came.
+//! - [`refused`]: what of Flight SQL there is not.
 //! - [`options`]: the options of a session; [`messages`]: Flight's messages about them.
 
 mod front;
 mod messages;
 mod metadata;
 mod options;
+mod put;
+mod refused;
 mod service;
 mod sessions;
 mod statements;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +36,7 @@ use crate::{Error, Result};
 
 use front::Front;
 use service::Door;
+use whole::Whole;
 
 /// How long running requests may go on after shutdown began.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -59,7 +65,7 @@ pub(crate) async fn serve(
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(service)
+        .add_service(Whole(service))
         .serve_with_incoming_shutdown(incoming, async move {
             stop.cancelled().await;
         });
