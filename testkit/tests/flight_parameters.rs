@@ -169,9 +169,8 @@ async fn parameters_get_types_from_their_use() {
     ] {
         let prepared = client.prepare(sql.to_owned(), None).await;
         let prepared = prepared.unwrap_or_else(|error| panic!("{sql}: {error}"));
-        let expected: Vec<_> = expected.into_iter().enumerate();
+        let expected = expected.into_iter().enumerate();
         let expected: Vec<_> = expected
-            .into_iter()
             .map(|(place, ty)| (format!("${}", place + 1), ty))
             .collect();
         assert_eq!(
