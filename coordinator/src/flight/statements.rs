@@ -87,6 +87,7 @@ impl Statements {
             signer,
             waiting: DashMap::new(),
             prepared: DashMap::new(),
+            bound_bytes: Arc::default(),
         }
     }
 
