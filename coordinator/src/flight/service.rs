@@ -14,9 +14,11 @@ use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
     ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest,
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
-    CommandGetCatalogs, CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTableTypes,
-    CommandGetTables, CommandPreparedStatementQuery, CommandPreparedStatementUpdate,
-    CommandStatementQuery, CommandStatementUpdate, ProstMessageExt, SqlInfo, TicketStatementQuery,
+    CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys,
+    CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes,
+    CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementQuery,
+    CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate, ProstMessageExt,
+    SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor,
@@ -24,7 +26,6 @@ use arrow_flight::{
     SchemaResult, Ticket,
 };
 use bytes::Bytes;
-use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -38,9 +39,10 @@ use crate::session::{Effect, Planned, Session};
 use crate::{Error, Result};
 
 use super::messages::{CloseSessionResult, CloseStatus, SetSessionOptionsRequest};
+use super::metadata::{keys, sql_info::ServerInfo, tables, types};
+use super::options;
 use super::sessions::{COOKIE, Key, Sessions};
 use super::statements::{Promised, Statements};
-use super::{metadata, options};
 
 /// Largest encoded batch towards a client, in bytes: clients cap messages at 4 to 16 MiB.
 const CLIENT_MESSAGE_BYTES: usize = 2 << 20;
@@ -53,6 +55,7 @@ pub(super) struct Door {
     node: Arc<Coordinator>,
     sessions: Sessions,
     statements: Statements,
+    info: ServerInfo,
 }
 
 impl Door {
@@ -60,6 +63,7 @@ impl Door {
         Self {
             sessions: Sessions::new(Arc::clone(&node)),
             statements: Statements::default(),
+            info: ServerInfo::default(),
             node,
         }
     }
@@ -299,11 +303,6 @@ fn streamed(schema: SchemaRef, stream: SendableRecordBatchStream) -> Response<Fl
     encoded(schema, batches)
 }
 
-/// An answer about metadata that could not be put together: a defect of ours.
-fn broken_answer(error: FlightError) -> Error {
-    Error::Execution(DataFusionError::Internal(error.to_string()))
-}
-
 fn single(batch: Result<RecordBatch>) -> Rpc<Response<FlightStream>> {
     let batch = batch.map_err(status)?;
     let schema = batch.schema();
@@ -397,8 +396,49 @@ impl FlightSqlService for Door {
         query: CommandGetSqlInfo,
         request: Request<FlightDescriptor>,
     ) -> Rpc<Response<FlightInfo>> {
-        let info = metadata::sql_info().map_err(|error| Status::internal(error.to_string()))?;
-        metadata_info(&query, &query.clone().into_builder(info).schema(), request)
+        let schema = self.info.schema(&self.node).map_err(status)?;
+        metadata_info(&query, &schema, request)
+    }
+
+    async fn get_flight_info_primary_keys(
+        &self,
+        query: CommandGetPrimaryKeys,
+        request: Request<FlightDescriptor>,
+    ) -> Rpc<Response<FlightInfo>> {
+        metadata_info(&query, &keys::PRIMARY, request)
+    }
+
+    async fn get_flight_info_exported_keys(
+        &self,
+        query: CommandGetExportedKeys,
+        request: Request<FlightDescriptor>,
+    ) -> Rpc<Response<FlightInfo>> {
+        metadata_info(&query, &keys::FOREIGN, request)
+    }
+
+    async fn get_flight_info_imported_keys(
+        &self,
+        query: CommandGetImportedKeys,
+        request: Request<FlightDescriptor>,
+    ) -> Rpc<Response<FlightInfo>> {
+        metadata_info(&query, &keys::FOREIGN, request)
+    }
+
+    async fn get_flight_info_cross_reference(
+        &self,
+        query: CommandGetCrossReference,
+        request: Request<FlightDescriptor>,
+    ) -> Rpc<Response<FlightInfo>> {
+        metadata_info(&query, &keys::FOREIGN, request)
+    }
+
+    async fn get_flight_info_xdbc_type_info(
+        &self,
+        query: CommandGetXdbcTypeInfo,
+        request: Request<FlightDescriptor>,
+    ) -> Rpc<Response<FlightInfo>> {
+        let schema = types::schema().map_err(status)?;
+        metadata_info(&query, &schema, request)
     }
 
     async fn do_get_statement(
@@ -452,25 +492,28 @@ impl FlightSqlService for Door {
     async fn do_get_catalogs(
         &self,
         query: CommandGetCatalogs,
-        _request: Request<Ticket>,
+        request: Request<Ticket>,
     ) -> Rpc<Response<FlightStream>> {
-        single(metadata::catalogs(&self.node, query))
+        let session = self.session(&request).map_err(status)?;
+        single(tables::catalogs(&session, query))
     }
 
     async fn do_get_schemas(
         &self,
         query: CommandGetDbSchemas,
-        _request: Request<Ticket>,
+        request: Request<Ticket>,
     ) -> Rpc<Response<FlightStream>> {
-        single(metadata::schemas(&self.node, query).await)
+        let session = self.session(&request).map_err(status)?;
+        single(tables::schemas(&session, query).await)
     }
 
     async fn do_get_tables(
         &self,
         query: CommandGetTables,
-        _request: Request<Ticket>,
+        request: Request<Ticket>,
     ) -> Rpc<Response<FlightStream>> {
-        single(metadata::tables(&self.node, query).await)
+        let session = self.session(&request).map_err(status)?;
+        single(tables::tables(&session, query).await)
     }
 
     async fn do_get_table_types(
@@ -478,9 +521,7 @@ impl FlightSqlService for Door {
         query: CommandGetTableTypes,
         _request: Request<Ticket>,
     ) -> Rpc<Response<FlightStream>> {
-        let mut builder = query.into_builder();
-        builder.append(metadata::TABLE_TYPE);
-        single(builder.build().map_err(broken_answer))
+        single(tables::table_types(query))
     }
 
     async fn do_get_sql_info(
@@ -488,9 +529,48 @@ impl FlightSqlService for Door {
         query: CommandGetSqlInfo,
         _request: Request<Ticket>,
     ) -> Rpc<Response<FlightStream>> {
-        let info = metadata::sql_info().map_err(|error| Status::internal(error.to_string()))?;
-        let batch = query.into_builder(info).build();
-        single(batch.map_err(broken_answer))
+        single(self.info.answer(&self.node, query))
+    }
+
+    async fn do_get_primary_keys(
+        &self,
+        query: CommandGetPrimaryKeys,
+        request: Request<Ticket>,
+    ) -> Rpc<Response<FlightStream>> {
+        let session = self.session(&request).map_err(status)?;
+        single(keys::primary(&session, query).await)
+    }
+
+    async fn do_get_exported_keys(
+        &self,
+        _query: CommandGetExportedKeys,
+        _request: Request<Ticket>,
+    ) -> Rpc<Response<FlightStream>> {
+        single(Ok(keys::foreign()))
+    }
+
+    async fn do_get_imported_keys(
+        &self,
+        _query: CommandGetImportedKeys,
+        _request: Request<Ticket>,
+    ) -> Rpc<Response<FlightStream>> {
+        single(Ok(keys::foreign()))
+    }
+
+    async fn do_get_cross_reference(
+        &self,
+        _query: CommandGetCrossReference,
+        _request: Request<Ticket>,
+    ) -> Rpc<Response<FlightStream>> {
+        single(Ok(keys::foreign()))
+    }
+
+    async fn do_get_xdbc_type_info(
+        &self,
+        query: CommandGetXdbcTypeInfo,
+        _request: Request<Ticket>,
+    ) -> Rpc<Response<FlightStream>> {
+        single(types::type_info(query))
     }
 
     async fn do_action_create_prepared_statement(

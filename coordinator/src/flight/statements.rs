@@ -13,11 +13,13 @@ use crate::session::{Planned, Session};
 use crate::{Error, Result};
 
 /// Results that wait to be fetched, and prepared statements, at most.
-const STATEMENTS_MAX: usize = 10_000;
+pub(super) const STATEMENTS_MAX: usize = 10_000;
 
-/// A result that nobody fetched within this time is forgotten; so is a prepared one that
-/// was not used for six times as long.
+/// A result that nobody fetched within this time is forgotten.
 const UNFETCHED: Duration = Duration::from_secs(10 * 60);
+
+/// A prepared statement that was not used for this long is forgotten.
+pub(super) const PREPARED_IDLE: Duration = Duration::from_secs(60 * 60);
 
 /// A result that a ticket stands for.
 pub(super) enum Promised {
@@ -112,7 +114,7 @@ impl Statements {
         self.waiting
             .retain(|_, waiting| waiting.since.elapsed() < UNFETCHED);
         self.prepared
-            .retain(|_, prepared| prepared.used.elapsed() < UNFETCHED * 6);
+            .retain(|_, prepared| prepared.used.elapsed() < PREPARED_IDLE);
     }
 }
 

@@ -8,7 +8,9 @@
 mod commands;
 mod defaults;
 mod files;
+mod own;
 mod resolve;
+mod show;
 mod views;
 
 use std::collections::BTreeMap;
@@ -211,6 +213,7 @@ impl Session {
     /// that what to ask for. Nothing is carried out.
     pub async fn describe(&self, sql: &str) -> Result<SchemaRef> {
         let (kind, mentions) = self.read(sql)?;
+        let kind = self.without_show(kind).await?;
         let config = self.settings.lock().clone();
         let (shape, _) = match kind {
             Kind::Plan(statement) => {
@@ -237,7 +240,10 @@ impl Session {
                 self.body_of(plan, config)?
             }
             Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
-            Kind::Call(call) => return Ok(self.procedure(&call, config)?.schema()),
+            Kind::Call(call) => {
+                let schema = self.procedure(&call, config)?.schema();
+                return Ok(Arc::clone(ResultShape::of_arrow(&schema).schema()));
+            }
             _ => return Ok(Arc::new(Schema::empty())),
         };
         Ok(Arc::clone(shape.schema()))
@@ -260,6 +266,7 @@ impl Session {
 
     async fn plan_body(&self, sql: &str) -> Result<(ResultShape, Body)> {
         let (kind, mentions) = self.read(sql)?;
+        let kind = self.without_show(kind).await?;
         let done = || (ResultShape::of_arrow(&Schema::empty()), Body::Done);
         match kind {
             Kind::Plan(statement) => {
@@ -297,6 +304,8 @@ impl Session {
                 Ok(done())
             }
             Kind::Rewritten(sql) => Box::pin(self.plan_body(&sql)).await,
+            // There is a query in its place.
+            Kind::Show(_) => Ok(done()),
             Kind::CreateTableAs(table) => {
                 let config = self.settings.lock().clone();
                 let insert = self.create_table_as(&table, &mentions, config.clone());
@@ -489,7 +498,7 @@ impl Session {
                 Ok((plan, prepared.run(catalogs, files, cancelled)))
             }
             Body::Copy { copy, plan, config } => {
-                let names = ResultShape::of(plan.schema());
+                let names = ResultShape::plain(plan.schema().as_arrow());
                 let (plan, state) = self.physical_plan(&plan, config).await?;
                 let rows = execute_stream(Arc::clone(&plan), state.task_ctx())?;
                 let shape = names.clone();
