@@ -79,11 +79,19 @@ class Process:
 class Cluster:
     """A coordinator and workers over one lake; a context manager."""
 
-    def __init__(self, binary: pathlib.Path, lake: lakes.Lake, workers: int = 2, settings: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        binary: pathlib.Path,
+        lake: lakes.Lake,
+        workers: int = 2,
+        settings: tuple[str, ...] = (),
+        schema: str = tpch.NAMESPACES[0],
+    ):
         self.binary = binary
         self.lake = lake
         self.worker_count = workers
         self.settings = settings
+        self.schema = schema
         self.workers: list[Process] = []
         self.coordinator: Process | None = None
         self._started = 0
@@ -105,7 +113,7 @@ class Cluster:
             stack.callback(self._stop)
             listen = free_address()
             self.config = self.dir / "inshore.toml"
-            self.config.write_text(config_text(self.lake, listen, self.settings))
+            self.config.write_text(config_text(self.lake, listen, self.settings, self.schema))
             self.coordinator = self._start("coordinator", listen)
             for _ in range(self.worker_count):
                 self.start_worker()
@@ -185,10 +193,10 @@ class Cluster:
         raise RuntimeError(f"no {count} live workers within {timeout_s:g} s: {problem}\n{logs}")
 
 
-def config_text(lake: lakes.Lake, listen: str, settings: tuple[str, ...]) -> str:
+def config_text(lake: lakes.Lake, listen: str, settings: tuple[str, ...], schema: str) -> str:
     """The cluster's configuration; `settings` are lines such as "engine.batch_size = 32768"."""
     text = f"""\
-default_schema = "{tpch.NAMESPACES[0]}"
+default_schema = "{schema}"
 
 coordinator.listen = "{listen}"
 worker.coordinator = "grpc://{listen}"

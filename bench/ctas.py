@@ -100,7 +100,9 @@ class Inshore:
         with self.running.connect() as connection:
             started = time.monotonic()
             sql = f"CREATE TABLE {TARGET} PARTITIONED BY (month(l_shipdate)){properties} AS SELECT * FROM {SOURCE}"
-            rows = cluster.fetch(connection, sql).to_pylist()[0]["count"]
+            with connection.cursor() as cursor:
+                cursor.execute(sql)
+                rows = cursor.rowcount
             took = time.monotonic() - started
         for process in self.running.processes:
             self.peaks[process.name] = max(self.peaks[process.name], cluster.rss_bytes(process.pid, "VmHWM"))

@@ -1,9 +1,11 @@
 """A generated lake on disk: where its parts are, and how to open its catalog."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import pathlib
+import tempfile
 
 from pyiceberg.catalog.sql import SqlCatalog
 
@@ -77,6 +79,16 @@ root = "file://{self.root}"
             return False
         made = json.loads(self.marker.read_text())
         return all(made.get(key) == value for key, value in wanted.items())
+
+
+@contextlib.contextmanager
+def temporary():
+    """An empty lake that is gone after the `with` block."""
+    with tempfile.TemporaryDirectory(prefix="inshore-bench-") as folder:
+        lake = Lake(pathlib.Path(folder))
+        lake.warehouse.mkdir()
+        lake.catalog().close()
+        yield lake
 
 
 def default_dir(scale: float) -> pathlib.Path:

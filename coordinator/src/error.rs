@@ -16,6 +16,12 @@ pub enum Error {
     /// The statement's text is wrong; the message holds the position where it is known.
     #[error("{0}")]
     Sql(String),
+    /// A request that is no statement is wrong.
+    #[error("{0}")]
+    Request(String),
+    /// What was asked for belongs to somebody else.
+    #[error("{0}")]
+    Forbidden(String),
     /// Something named does not exist; the message holds near names.
     #[error("{0}")]
     NotFound(String),
@@ -25,11 +31,13 @@ pub enum Error {
     /// A bound was reached: too many sessions, statements or waiting queries.
     #[error("{0}")]
     ResourceExhausted(String),
-    /// The statement ran longer than the configured time.
-    #[error("the statement ran longer than {timeout_s} s (coordinator.statement_timeout_seconds)")]
+    /// The statement ran longer than it may.
+    #[error("the statement ran longer than {timeout_s} s ({setting})")]
     Timeout {
-        /// The configured time, in seconds.
+        /// The time it may take, in seconds.
         timeout_s: u64,
+        /// The setting that says so.
+        setting: &'static str,
     },
     /// Somebody wanted the statement to end.
     #[error("the statement was cancelled")]
@@ -43,6 +51,14 @@ pub enum Error {
     /// Planning or running the statement failed.
     #[error("{}", describe(.0))]
     Execution(DataFusionError),
+    /// What went wrong with a statement that has an id.
+    #[error("{error}")]
+    Query {
+        /// The id, as in `system.queries`.
+        query_id: String,
+        /// What went wrong.
+        error: Box<Error>,
+    },
     /// A socket could not be opened or served.
     #[error("cannot serve on {address}: {why}")]
     Serve {
@@ -60,6 +76,29 @@ impl From<DataFusionError> for Error {
 }
 
 impl Error {
+    /// The error as one of a statement. The first statement counts.
+    #[must_use]
+    pub fn of_query(self, query_id: &str) -> Self {
+        match self.query_id() {
+            Some(_) => self,
+            None => Self::Query {
+                query_id: query_id.to_owned(),
+                error: Box::new(self),
+            },
+        }
+    }
+
+    /// The id of the statement that failed, if it had got one.
+    pub fn query_id(&self) -> Option<&str> {
+        match self {
+            Self::Query { query_id, .. } => Some(query_id),
+            Self::Execution(error) | Self::Engine(inshore_engine::Error::DataFusion(error)) => {
+                own(error)?.query_id()
+            }
+            _ => None,
+        }
+    }
+
     /// The error as it goes over the wire.
     pub fn to_wire(&self) -> WireError {
         let (code, retry) = match self {
@@ -67,7 +106,9 @@ impl Error {
                 return wire_of(error);
             }
             Self::Lake(error) => return wire_error(&error.clone().into()),
-            Self::Sql(_) => (Code::InvalidArgument, RetryVerdict::Never),
+            Self::Query { error, .. } => return error.to_wire(),
+            Self::Sql(_) | Self::Request(_) => (Code::InvalidArgument, RetryVerdict::Never),
+            Self::Forbidden(_) => (Code::Forbidden, RetryVerdict::Never),
             Self::NotFound(_) => (Code::NotFound, RetryVerdict::Never),
             Self::Unsupported(_) => (Code::Unsupported, RetryVerdict::Never),
             Self::ResourceExhausted(_) => (Code::ResourceExhausted, RetryVerdict::Retry),
@@ -84,12 +125,18 @@ impl Error {
 /// A query's error: one of ours that came through DataFusion keeps its code, any other is sorted by
 /// the engine's rules. The message is the one a person should read.
 fn wire_of(error: &DataFusionError) -> WireError {
-    if let DataFusionError::External(inner) = error.find_root()
-        && let Some(own) = inner.downcast_ref::<Error>()
-    {
+    if let Some(own) = own(error) {
         return own.to_wire();
     }
     let mut wire = wire_error(error);
     wire.message = describe(error);
     wire
+}
+
+/// The error of ours that came through DataFusion.
+fn own(error: &DataFusionError) -> Option<&Error> {
+    match error.find_root() {
+        DataFusionError::External(inner) => inner.downcast_ref(),
+        _ => None,
+    }
 }

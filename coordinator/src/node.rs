@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::flight;
 use crate::membership::Membership;
 use crate::query::Queries;
-use crate::session::Session;
+use crate::session::{Client, Session};
 use crate::{Error, Result};
 
 /// Where tasks run.
@@ -58,6 +58,8 @@ pub struct Options {
     pub heartbeat_timeout: Duration,
     /// How long a statement may take, from its arrival to its last row.
     pub statement_timeout: Option<Duration>,
+    /// A client's session that is not used for so long is closed.
+    pub session_idle: Duration,
 }
 
 /// One coordinator.
@@ -103,7 +105,12 @@ impl Coordinator {
 
     /// A new session with the configured defaults.
     pub fn session(self: &Arc<Self>) -> Arc<Session> {
-        let session = Arc::new(Session::new(Arc::clone(self)));
+        self.session_of(Client::default())
+    }
+
+    /// As [`Coordinator::session`], of a client.
+    pub fn session_of(self: &Arc<Self>, client: Client) -> Arc<Session> {
+        let session = Arc::new(Session::new(Arc::clone(self), client));
         let mut sessions = self.sessions.lock();
         if sessions.len() == sessions.capacity() {
             sessions.retain(|session| session.strong_count() > 0);
@@ -120,6 +127,11 @@ impl Coordinator {
     /// Running and recent queries.
     pub fn queries(&self) -> &Arc<Queries> {
         &self.queries
+    }
+
+    /// Memory that the operators of all queries have reserved in this process now, in bytes.
+    pub fn memory_reserved_bytes(&self) -> usize {
+        self.runtime.memory_pool.reserved()
     }
 
     /// Serves Flight SQL clients and workers until `shutdown`, then lets running requests end for
@@ -203,9 +215,11 @@ impl Coordinator {
             .iter()
             .filter_map(Weak::upgrade)
             .collect::<Vec<_>>();
+        let queries = self.queries.all();
         Ok(BTreeMap::from([
             ("sessions", crate::system::sessions(&sessions)?),
-            ("queries", crate::system::queries(&self.queries.all())?),
+            ("queries", crate::system::queries(&queries)?),
+            ("tasks", crate::system::tasks(&queries)?),
             ("workers", crate::system::workers(&self.membership.all())?),
         ]))
     }

@@ -1,7 +1,7 @@
 //! The life of a query: registered when it is planned, counted while it runs, finished exactly
 //! once, with its totals read off the plan afterwards.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,13 +14,12 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::{Stream, StreamExt};
-use inshore_engine::metrics::{self, QueryTotals};
+use inshore_engine::metrics::{self, Measured, QueryTotals, TaskFigures};
 use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use uuid::Uuid;
 
 use crate::result::ResultShape;
-use crate::statement::describe;
 use crate::{Error, Result};
 
 /// Finished queries that are remembered.
@@ -74,6 +73,24 @@ impl State {
     }
 }
 
+/// How long a statement may take, from its arrival to its last row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeLimit {
+    /// So long.
+    pub after: Duration,
+    /// The setting that says so.
+    pub setting: &'static str,
+}
+
+impl TimeLimit {
+    fn error(self) -> Error {
+        Error::Timeout {
+            timeout_s: self.after.as_secs(),
+            setting: self.setting,
+        }
+    }
+}
+
 /// One query as it is remembered.
 #[derive(Debug)]
 pub struct Query {
@@ -83,6 +100,8 @@ pub struct Query {
     pub sql: String,
     /// The session that it came in.
     pub session: Uuid,
+    /// The user of that session, if it said who it is.
+    pub user: Option<Arc<str>>,
     /// When it arrived.
     pub submitted: SystemTime,
     /// Somebody wants it to end.
@@ -98,6 +117,7 @@ struct Progress {
     elapsed: Option<Duration>,
     totals: QueryTotals,
     measured: bool,
+    tasks: Vec<TaskFigures>,
     error: Option<String>,
 }
 
@@ -119,6 +139,17 @@ pub struct Figures {
     pub error: Option<String>,
 }
 
+impl Figures {
+    /// How far it is, from 0 to 1, as far as that is known.
+    pub fn progress(&self) -> Option<f64> {
+        match self.state {
+            State::Planned => Some(0.0),
+            State::Finished => Some(1.0),
+            State::Running | State::Failed | State::Cancelled => None,
+        }
+    }
+}
+
 impl Query {
     /// The figures now.
     pub fn figures(&self) -> Figures {
@@ -138,18 +169,57 @@ impl Query {
         &self.cancelled
     }
 
-    /// What `work` gives, or an error as soon as somebody wants the query to end.
+    /// What `work` gives, or an error as soon as somebody wants the query to end, or its time is
+    /// over.
     ///
     /// # Errors
-    /// [`Error::Cancelled`], and those of `work`.
-    pub(crate) async fn unless_cancelled<T>(
+    /// [`Error::Cancelled`], [`Error::Timeout`], and those of `work`.
+    pub(crate) async fn within<T>(
         &self,
+        limit: Option<TimeLimit>,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        let over = async {
+            match limit {
+                Some(limit) => {
+                    tokio::time::sleep(self.left(limit)).await;
+                    limit.error()
+                }
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = self.cancelled.cancelled() => Err(Error::Cancelled),
+            error = over => Err(error),
             done = work => done,
+        }
+    }
+
+    fn left(&self, limit: TimeLimit) -> Duration {
+        limit.after.saturating_sub(self.started.elapsed())
+    }
+
+    /// The tasks that it was cut into.
+    pub(crate) fn has_tasks(&self, tasks: Vec<TaskFigures>) {
+        self.progress.lock().tasks = tasks;
+    }
+
+    /// The tasks that it was cut into, the coordinator's own first.
+    pub fn tasks(&self) -> Vec<TaskFigures> {
+        self.progress.lock().tasks.clone()
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.progress.lock().state == State::Planned
+    }
+
+    fn measured(&self, measured: Measured) {
+        let mut progress = self.progress.lock();
+        progress.totals = measured.totals;
+        progress.measured = true;
+        for (task, figures) in progress.tasks.iter_mut().zip(measured.tasks) {
+            task.measured = figures.measured;
         }
     }
 
@@ -177,11 +247,12 @@ struct Remembered {
 
 impl Queries {
     /// Registers a statement.
-    pub fn begin(&self, sql: &str, session: Uuid) -> Arc<Query> {
+    pub fn begin(&self, sql: &str, session: Uuid, user: Option<Arc<str>>) -> Arc<Query> {
         let query = Arc::new(Query {
             id: Uuid::now_v7().to_string(),
             sql: truncated(sql),
             session,
+            user,
             cancelled: CancellationToken::new(),
             submitted: SystemTime::now(),
             started: Instant::now(),
@@ -191,6 +262,7 @@ impl Queries {
                 elapsed: None,
                 totals: QueryTotals::default(),
                 measured: false,
+                tasks: vec![],
                 error: None,
             }),
         });
@@ -207,8 +279,13 @@ impl Queries {
     /// [`Error::NotFound`] for an id that is not remembered.
     pub fn cancel(&self, id: &str) -> Result<bool> {
         let inner = self.inner.lock();
-        if let Some(query) = inner.running.get(id) {
+        if let Some(query) = inner.running.get(id).cloned() {
+            drop(inner);
             query.cancelled.cancel();
+            // Nobody may come for it any more.
+            if query.is_waiting() {
+                self.end_with(&query, &Error::Cancelled);
+            }
             return Ok(true);
         }
         match inner.ended.iter().any(|query| query.id == id) {
@@ -253,6 +330,12 @@ impl Queries {
         all
     }
 
+    /// The sessions that have queries which have not ended.
+    pub fn busy_sessions(&self) -> HashSet<Uuid> {
+        let inner = self.inner.lock();
+        inner.running.values().map(|query| query.session).collect()
+    }
+
     /// Queries that have not ended.
     pub fn running(&self) -> usize {
         self.inner.lock().running.len()
@@ -279,28 +362,28 @@ pub struct ResultStream {
     plan: Option<Arc<dyn ExecutionPlan>>,
     query: Arc<Query>,
     queries: Arc<Queries>,
-    deadline: Option<(Pin<Box<tokio::time::Sleep>>, Duration)>,
+    deadline: Option<(Pin<Box<tokio::time::Sleep>>, TimeLimit)>,
 }
 
 impl ResultStream {
-    /// Wraps the stream that `plan` was started into. `timeout` counts from the query's arrival.
+    /// Wraps the stream that `plan` was started into. `limit` counts from the query's arrival.
     pub fn new(
         inner: SendableRecordBatchStream,
         shape: ResultShape,
         plan: Arc<dyn ExecutionPlan>,
         query: Arc<Query>,
         queries: Arc<Queries>,
-        timeout: Option<Duration>,
+        limit: Option<TimeLimit>,
     ) -> Self {
         {
             let mut progress = query.progress.lock();
-            progress.state = State::Running;
+            // It may have been cancelled meanwhile.
+            if !progress.state.has_ended() {
+                progress.state = State::Running;
+            }
             progress.totals = metrics::shape(&plan).unwrap_or_default();
         }
-        let deadline = timeout.map(|timeout| {
-            let left = timeout.saturating_sub(query.started.elapsed());
-            (Box::pin(tokio::time::sleep(left)), timeout)
-        });
+        let deadline = limit.map(|limit| (Box::pin(tokio::time::sleep(query.left(limit))), limit));
         Self {
             inner: Some(inner),
             cancelled: Box::pin(query.cancelled.clone().cancelled_owned()),
@@ -323,13 +406,19 @@ impl ResultStream {
         let query = Arc::clone(&self.query);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if let Ok(Some(totals)) = metrics::totals(plan, METRICS_PATIENCE).await {
-                    let mut progress = query.progress.lock();
-                    progress.totals = totals;
-                    progress.measured = true;
+                if let Ok(Some(measured)) = metrics::measured(plan, METRICS_PATIENCE).await {
+                    query.measured(measured);
                 }
             });
         }
+    }
+}
+
+impl ResultStream {
+    /// Ends the query with an error, which then names it.
+    fn fail(&mut self, state: State, error: Error) -> DataFusionError {
+        self.end(state, Some(error.to_string()));
+        DataFusionError::External(Box::new(error.of_query(&self.query.id)))
     }
 }
 
@@ -338,38 +427,34 @@ impl Stream for ResultStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if let Some((sleep, timeout)) = &mut this.deadline
+        if let Some((sleep, limit)) = &mut this.deadline
             && this.inner.is_some()
             && sleep.as_mut().poll(cx).is_ready()
         {
-            let error = crate::Error::Timeout {
-                timeout_s: timeout.as_secs(),
-            };
-            this.end(State::Failed, Some(error.to_string()));
-            return Poll::Ready(Some(Err(DataFusionError::External(Box::new(error)))));
+            let error = limit.error();
+            return Poll::Ready(Some(Err(this.fail(State::Failed, error))));
         }
         if this.inner.is_some() && this.cancelled.as_mut().poll(cx).is_ready() {
-            let error = Error::Cancelled;
-            this.end(State::Cancelled, Some(error.to_string()));
-            return Poll::Ready(Some(Err(DataFusionError::External(Box::new(error)))));
+            let error = this.fail(State::Cancelled, Error::Cancelled);
+            return Poll::Ready(Some(Err(error)));
         }
         let Some(inner) = &mut this.inner else {
             return Poll::Ready(None);
         };
         let next = std::task::ready!(inner.poll_next_unpin(cx));
         let shaped = next.map(|batch| batch.and_then(|batch| this.shape.apply(batch)));
-        match &shaped {
+        Poll::Ready(match shaped {
             Some(Ok(batch)) => {
                 let rows = batch.num_rows() as u64;
                 this.query.rows.fetch_add(rows, Ordering::Relaxed);
+                Some(Ok(batch))
             }
-            Some(Err(error)) => {
-                let error = describe(error);
-                this.end(State::Failed, Some(error));
+            Some(Err(error)) => Some(Err(this.fail(State::Failed, Error::Execution(error)))),
+            None => {
+                this.end(State::Finished, None);
+                None
             }
-            None => this.end(State::Finished, None),
-        }
-        Poll::Ready(shaped)
+        })
     }
 }
 

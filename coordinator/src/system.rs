@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::array::{
-    ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array, UInt64Array,
+    ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
+    UInt64Array,
 };
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::error::Result;
+use inshore_engine::metrics::{TaskFigures, TaskTotals};
+use url::Url;
 
 use crate::membership::WorkerInfo;
 use crate::query::{Figures, Query};
@@ -19,7 +22,7 @@ use crate::session::Session;
 pub const SCHEMA: &str = "system";
 
 /// Names of its tables.
-pub const TABLES: [&str; 3] = ["queries", "sessions", "workers"];
+pub const TABLES: [&str; 4] = ["queries", "sessions", "tasks", "workers"];
 
 /// `system.queries`: running and recent statements, oldest first.
 pub fn queries(queries: &[Arc<Query>]) -> Result<Arc<dyn TableProvider>> {
@@ -46,8 +49,21 @@ pub fn queries(queries: &[Arc<Query>]) -> Result<Arc<dyn TableProvider>> {
             strings(sessions.iter().map(|id| Some(id.as_str()))),
         ),
         (
+            "user_name",
+            strings(queries.iter().map(|q| q.user.as_deref())),
+        ),
+        (
             "state",
             strings(figures.iter().map(|f| Some(f.state.name()))),
+        ),
+        (
+            "progress",
+            Arc::new(
+                figures
+                    .iter()
+                    .map(Figures::progress)
+                    .collect::<Float64Array>(),
+            ),
         ),
         ("sql", strings(queries.iter().map(|q| Some(q.sql.as_str())))),
         (
@@ -81,6 +97,18 @@ pub fn sessions(sessions: &[Arc<Session>]) -> Result<Arc<dyn TableProvider>> {
             strings(ids.iter().map(|id| Some(id.as_str()))),
         ),
         (
+            "user_name",
+            strings(sessions.iter().map(|s| s.client.user.as_deref())),
+        ),
+        (
+            "client_address",
+            strings(sessions.iter().map(|s| s.client.address.as_deref())),
+        ),
+        (
+            "client_name",
+            strings(sessions.iter().map(|s| s.client.name.as_deref())),
+        ),
+        (
             "opened",
             times(sessions.iter().map(|session| session.opened)),
         ),
@@ -101,6 +129,44 @@ pub fn sessions(sessions: &[Arc<Session>]) -> Result<Arc<dyn TableProvider>> {
                     .collect::<UInt64Array>(),
             ),
         ),
+    ];
+    table(columns)
+}
+
+/// `system.tasks`: the tasks of those queries, the coordinator's own with stage 0.
+pub fn tasks(queries: &[Arc<Query>]) -> Result<Arc<dyn TableProvider>> {
+    let rows: Vec<_> = queries
+        .iter()
+        .flat_map(|query| {
+            let state = query.figures().state;
+            let tasks = query.tasks().into_iter();
+            tasks.map(move |task| (query.id.as_str(), state, task))
+        })
+        .collect();
+    let number = |value: fn(&TaskFigures) -> usize| -> ArrayRef {
+        let values = rows.iter().map(|row| u32::try_from(value(&row.2)).ok());
+        Arc::new(values.collect::<UInt32Array>())
+    };
+    // NULL until the query has ended.
+    let measured = |value: fn(TaskTotals) -> u64| -> ArrayRef {
+        let values = rows.iter().map(|row| row.2.measured.map(value));
+        Arc::new(values.collect::<UInt64Array>())
+    };
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("query_id", strings(rows.iter().map(|row| Some(row.0)))),
+        ("stage", number(|task| task.stage)),
+        ("task", number(|task| task.task)),
+        (
+            "worker",
+            strings(
+                rows.iter()
+                    .map(|row| row.2.worker.as_ref().map(Url::as_str)),
+            ),
+        ),
+        ("state", strings(rows.iter().map(|row| Some(row.1.name())))),
+        ("rows", measured(|task| task.rows)),
+        ("bytes_read", measured(|task| task.bytes_read)),
+        ("bytes_received", measured(|task| task.bytes_received)),
     ];
     table(columns)
 }

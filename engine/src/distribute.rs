@@ -20,12 +20,14 @@ use url::Url;
 use crate::guard;
 
 datafusion::common::extensions_options! {
-    /// Settings of the coordinator's planner, `inshore.*`.
+    /// Settings of the coordinator, `inshore.*`.
     pub struct PlacementOptions {
         /// A scan is given one more task for each such number of bytes to read.
         pub bytes_per_task: u64, default = 4 * 1024 * 1024
         /// Every scan gets at least this many tasks.
         pub min_tasks: usize, default = 1
+        /// How long a statement may take, in seconds; 0 stands for no bound but the coordinator's.
+        pub statement_timeout_seconds: u64, default = 0
     }
 }
 
@@ -112,6 +114,12 @@ impl QueryWorkers {
         self.urls.len()
     }
 
+    /// The workers of a stage's tasks, in their order. None where there is no worker.
+    pub fn assigned(&self, tasks: usize) -> impl Iterator<Item = Url> {
+        let first = self.offset.checked_rem(self.urls.len()).unwrap_or_default();
+        self.urls.iter().cycle().skip(first).take(tasks).cloned()
+    }
+
     /// Whether there is no worker.
     pub fn is_empty(&self) -> bool {
         self.urls.is_empty()
@@ -129,9 +137,7 @@ impl RouteTasksHandler for QueryWorkers {
         if self.urls.is_empty() {
             return None;
         }
-        let urls = (0..event.task_count)
-            .map(|task| self.urls[(self.offset + task) % self.urls.len()].clone())
-            .collect();
+        let urls = self.assigned(event.task_count).collect();
         Some(Ok(RouteTasksEventResponse::new(urls)))
     }
 }

@@ -4,6 +4,7 @@
 //! LogicalPlan
 //!   -> DataFusion's physical planner        one node, all optimizations
 //!   -> guard::prepare                       shapes that would be distributed wrongly
+//!   -> yielding::prepare                    joins give the thread back
 //!   -> datafusion-distributed               stages, tasks
 //!   -> verify                               every fragment can be sent; else one node
 //! ```
@@ -26,7 +27,25 @@ use datafusion_proto::protobuf::PhysicalPlanNode;
 use tracing::debug;
 
 use crate::distribute::{PlacementOptions, has_distributable_scan};
-use crate::guard;
+use crate::{guard, yielding};
+
+/// DataFusion's physical planner, for plans that run in one process.
+#[derive(Debug, Default)]
+pub struct LocalPlanner;
+
+#[async_trait]
+impl QueryPlanner for LocalPlanner {
+    async fn create_physical_plan(
+        &self,
+        logical_plan: &LogicalPlan,
+        state: &SessionState,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = DefaultPhysicalPlanner::default()
+            .create_physical_plan(logical_plan, state)
+            .await?;
+        yielding::prepare(plan)
+    }
+}
 
 /// DataFusion's physical planner, followed by the guards' rewrites. Stands below
 /// datafusion-distributed's planner.
@@ -43,7 +62,7 @@ impl QueryPlanner for GuardedPlanner {
         let plan = DefaultPhysicalPlanner::default()
             .create_physical_plan(logical_plan, state)
             .await?;
-        guard::prepare(plan)
+        yielding::prepare(guard::prepare(plan)?)
     }
 }
 
@@ -65,9 +84,7 @@ impl ClusterPlanner {
         reason: &str,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         debug!(reason, "planned on the coordinator alone");
-        DefaultPhysicalPlanner::default()
-            .create_physical_plan(plan, state)
-            .await
+        LocalPlanner.create_physical_plan(plan, state).await
     }
 }
 

@@ -27,7 +27,7 @@ use crate::distribute::{PlacementOptions, QueryWorkers, SplitScans, TaskCounts};
 use crate::floats::with_float_rules;
 use crate::functions;
 use crate::options::{EngineOptions, apply_headers, settings_to_headers};
-use crate::planner::{ClusterPlanner, GuardedPlanner};
+use crate::planner::{ClusterPlanner, GuardedPlanner, LocalPlanner};
 use crate::preimage::ColumnRanges;
 use crate::rewrite::ConnectDynamicFilters;
 use crate::transport::FlightChannelResolver;
@@ -110,6 +110,7 @@ pub fn embedded_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Sessio
         .with_type_planner(Arc::new(IcebergTypes))
         .with_config(config)
         .with_runtime_env(runtime)
+        .with_query_planner(Arc::new(LocalPlanner))
         .build()
 }
 
@@ -125,6 +126,8 @@ pub fn coordinator_state(
     let mut scans = ScanOptions::of(config.options());
     scans.min_partitions = 2;
     config.options_mut().extensions.insert(scans);
+    // For whoever wants to know where the tasks went.
+    config.set_extension(Arc::new(workers.clone()));
     // Two tasks even on a single worker: a plan in one task would stay on the coordinator.
     let tasks = workers.len().max(2);
     let state = sql_builder()

@@ -42,6 +42,7 @@ pub fn options(lake: &Lake, engine: EngineOptions, topology: Topology) -> Option
         worker_wait: PATIENCE,
         heartbeat_timeout: Duration::from_secs(3),
         statement_timeout: None,
+        session_idle: Duration::from_secs(30 * 60),
     }
 }
 
@@ -76,7 +77,16 @@ impl Cluster {
     /// # Errors
     /// A socket cannot be opened, or the workers do not register in time.
     pub async fn start_with(lake: &Lake, workers: usize, engine: EngineOptions) -> Result<Self> {
-        let coordinator = Coordinator::new(options(lake, engine.clone(), Topology::Cluster))?;
+        Self::start_as(lake, workers, options(lake, engine, Topology::Cluster)).await
+    }
+
+    /// Starts a cluster whose coordinator has options of its own.
+    ///
+    /// # Errors
+    /// A socket cannot be opened, or the workers do not register in time.
+    pub async fn start_as(lake: &Lake, workers: usize, options: Options) -> Result<Self> {
+        let engine = options.engine.clone();
+        let coordinator = Coordinator::new(options)?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let shutdown = CancellationToken::new();

@@ -288,7 +288,7 @@ async fn names_are_found_at_every_depth() {
         }
     }
     let all = client.tables(None, "-", "-").await;
-    assert_eq!(all.len(), 6 + 3 + 7);
+    assert_eq!(all.len(), 6 + 4 + 7);
     let mut sorted = all.clone();
     sorted.sort_by_key(|line| line.split('|').map(str::to_owned).collect::<Vec<_>>());
     assert_eq!(all, sorted);
@@ -297,7 +297,7 @@ async fn names_are_found_at_every_depth() {
     assert_eq!(types, ["SYSTEM TABLE", "TABLE", "VIEW"]);
     for (types, count) in [
         (vec!["TABLE"], 6),
-        (vec!["SYSTEM TABLE"], 10),
+        (vec!["SYSTEM TABLE"], 11),
         (vec!["VIEW"], 0),
         (vec!["VIEW", "TABLE"], 6),
         (vec!["table"], 0),

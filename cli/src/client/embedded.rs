@@ -84,6 +84,7 @@ pub fn coordinator(config: &Config, topology: Topology) -> anyhow::Result<Arc<Co
         worker_wait: config.coordinator.worker_wait,
         heartbeat_timeout: config.coordinator.heartbeat_timeout,
         statement_timeout: config.coordinator.statement_timeout,
+        session_idle: config.coordinator.session_idle,
     })?)
 }
 

@@ -96,6 +96,7 @@ const COORDINATOR: &[Key] = &[
     value("worker_wait_seconds", Kind::Seconds, Some("30")),
     value("heartbeat_timeout_seconds", Kind::Seconds, Some("5")),
     optional("statement_timeout_seconds", Kind::Seconds),
+    value("session_idle_seconds", Kind::Seconds, Some("1800")),
     value("drain_timeout_seconds", Kind::Seconds, Some("30")),
 ];
 

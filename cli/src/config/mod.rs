@@ -50,6 +50,8 @@ pub struct CoordinatorConfig {
     pub heartbeat_timeout: Duration,
     /// How long a statement may take; no bound when absent.
     pub statement_timeout: Option<Duration>,
+    /// A session that is not used for so long is closed.
+    pub session_idle: Duration,
     /// How long queries may run on after the signal to stop.
     pub drain_timeout: Duration,
 }
@@ -230,6 +232,7 @@ impl Config {
                     Some(_) => Some(seconds(layers, "coordinator.statement_timeout_seconds")?),
                     None => None,
                 },
+                session_idle: seconds(layers, "coordinator.session_idle_seconds")?,
                 drain_timeout: seconds(layers, "coordinator.drain_timeout_seconds")?,
             },
             worker: WorkerConfig {

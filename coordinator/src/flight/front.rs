@@ -96,19 +96,12 @@ impl FlightService for Front {
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Rpc<FlightInfo> {
         check(request.get_ref())?;
-        FlightService::get_flight_info(self.door.as_ref(), request).await
+        self.door.info(request).await
     }
 
-    /// The answer is complete at once: a statement is planned before its result is promised, and
-    /// its rows are streamed as they are made.
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Rpc<PollInfo> {
-        let info = self.get_flight_info(request).await?.into_inner();
-        Ok(Response::new(PollInfo {
-            info: Some(info),
-            flight_descriptor: None,
-            progress: Some(1.0),
-            expiration_time: None,
-        }))
+        check(request.get_ref())?;
+        self.door.poll(request).await.map(Response::new)
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Rpc<SchemaResult> {
@@ -117,7 +110,7 @@ impl FlightService for Front {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Rpc<Self::DoGetStream> {
-        FlightService::do_get(self.door.as_ref(), request).await
+        self.door.rows(request).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Rpc<Self::DoPutStream> {

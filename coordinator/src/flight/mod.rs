@@ -5,6 +5,8 @@
 //! - [`metadata`]: catalogs, schemas, tables, keys, types and what the server can do, as Flight SQL
 //!   wants them.
 //! - [`statements`]: planned and prepared statements between two requests of a client.
+//! - [`polls`]: statements that run while their clients ask after them.
+//! - [`tickets`]: the signed names of both; [`status`]: errors as clients see them.
 //! - [`sessions`]: which request belongs to which session.
 //! - [`options`]: the options of a session; [`messages`]: Flight's messages about them.
 
@@ -12,9 +14,12 @@ mod front;
 mod messages;
 mod metadata;
 mod options;
+mod polls;
 mod service;
 mod sessions;
 mod statements;
+mod status;
+mod tickets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +37,7 @@ use crate::{Error, Result};
 
 use front::Front;
 use service::Door;
+use tickets::Signer;
 
 /// How long running requests may go on after shutdown began.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -40,7 +46,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// How often expired sessions and statements are looked for.
-const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown`, then for at most [`DRAIN`].
 pub(crate) async fn serve(
@@ -49,9 +55,9 @@ pub(crate) async fn serve(
     shutdown: CancellationToken,
 ) -> Result<()> {
     let address = Coordinator::address_of(&listener)?;
-    let door = Arc::new(Door::new(node));
+    let door = Arc::new(Door::new(node, Signer::new()?));
     let sweeper = tokio::spawn(sweep(Arc::clone(&door), shutdown.clone()));
-    let service = FlightServiceServer::new(Front::new(door))
+    let service = FlightServiceServer::new(Front::new(Arc::clone(&door)))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let stop = shutdown.clone();
@@ -77,6 +83,7 @@ pub(crate) async fn serve(
         }
     };
     sweeper.abort();
+    door.end();
     served.map_err(|error| Error::Serve {
         address: address.to_string(),
         why: error.to_string(),

@@ -14,11 +14,8 @@ use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
     ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest,
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
-    CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys,
-    CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes,
-    CommandGetTables, CommandGetXdbcTypeInfo, CommandPreparedStatementQuery,
-    CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate, ProstMessageExt,
-    SqlInfo, TicketStatementQuery,
+    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery,
+    CommandStatementUpdate, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor,
@@ -35,35 +32,40 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::node::Coordinator;
-use crate::session::{Effect, Planned, Session};
+use crate::session::{Client, Effect, Planned, Session};
 use crate::{Error, Result};
 
 use super::messages::{CloseSessionResult, CloseStatus, SetSessionOptionsRequest};
-use super::metadata::{keys, sql_info::ServerInfo, tables, types};
+use super::metadata::{Asked, ServerInfo};
 use super::options;
-use super::sessions::{COOKIE, Key, Sessions};
-use super::statements::{Promised, Statements};
+use super::polls::Polls;
+use super::sessions::{COOKIE, Key, Sessions, client_of};
+use super::statements::{Prepared, Promised, Statements};
+use super::status::status;
+use super::tickets::{Purpose, Signer};
 
 /// Largest encoded batch towards a client, in bytes: clients cap messages at 4 to 16 MiB.
 const CLIENT_MESSAGE_BYTES: usize = 2 << 20;
 
-type Rpc<T> = std::result::Result<T, Status>;
+pub(super) type Rpc<T> = std::result::Result<T, Status>;
 type FlightStream = <Door as FlightService>::DoGetStream;
 
 /// The Flight SQL service of one coordinator.
 pub(super) struct Door {
     node: Arc<Coordinator>,
-    sessions: Sessions,
-    statements: Statements,
-    info: ServerInfo,
+    pub(super) sessions: Sessions,
+    pub(super) statements: Statements,
+    pub(super) polls: Polls,
+    server: ServerInfo,
 }
 
 impl Door {
-    pub(super) fn new(node: Arc<Coordinator>) -> Self {
+    pub(super) fn new(node: Arc<Coordinator>, signer: Signer) -> Self {
         Self {
             sessions: Sessions::new(Arc::clone(&node)),
-            statements: Statements::default(),
-            info: ServerInfo::default(),
+            statements: Statements::new(signer),
+            polls: Polls::default(),
+            server: ServerInfo::default(),
             node,
         }
     }
@@ -72,11 +74,26 @@ impl Door {
     pub(super) fn expire(&self) {
         self.sessions.expire();
         self.statements.expire();
+        self.polls.expire();
     }
 
-    fn session<T>(&self, request: &Request<T>) -> Result<Arc<Session>> {
+    /// Ends what runs without a request.
+    pub(super) fn end(&self) {
+        self.polls.end();
+    }
+
+    pub(super) fn session<T>(&self, request: &Request<T>) -> Result<Arc<Session>> {
+        let (metadata, peer) = (request.metadata(), request.remote_addr());
         self.sessions
-            .get(Key::of(request.metadata(), request.remote_addr()))
+            .get(Key::of(metadata, peer), client_of(metadata, peer))
+    }
+
+    /// A prepared statement of the request's session.
+    pub(super) fn prepared<T>(&self, request: &Request<T>, handle: &str) -> Result<Prepared> {
+        let prepared = self.statements.prepared(handle)?;
+        let key = Key::of(request.metadata(), request.remote_addr());
+        self.sessions.check(&key, prepared.session.id)?;
+        Ok(prepared)
     }
 
     /// Plans a statement and promises its result under a ticket. One that changes something is
@@ -88,37 +105,43 @@ impl Door {
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo> {
         let planned = session.plan(sql).await?;
-        let query_id = planned.query.id.clone();
+        self.promise_planned(session, planned, descriptor).await
+    }
+
+    /// As [`Self::promise`], of a statement that is planned.
+    pub(super) async fn promise_planned(
+        &self,
+        session: Arc<Session>,
+        planned: Planned,
+        descriptor: FlightDescriptor,
+    ) -> Result<FlightInfo> {
+        let (query_id, id) = (planned.query.id.clone(), session.id);
         let (schema, rows, promised) = match planned.effect() {
             Effect::Query => {
                 let schema = Arc::clone(planned.schema());
                 let planned = Box::new(planned);
                 (schema, -1, Promised::Planned { session, planned })
             }
-            Effect::Changes => {
-                let rows = carry_out(&session, planned).await?.unwrap_or(-1);
-                (
-                    Arc::new(Schema::empty()),
-                    rows,
-                    done(Arc::new(Schema::empty()), vec![]),
-                )
-            }
-            Effect::Call => {
-                let schema = Arc::clone(planned.schema());
-                let batches = session.run(planned).await?.stream.try_collect().await?;
-                (Arc::clone(&schema), -1, done(schema, batches))
+            Effect::Changes | Effect::Call => {
+                let ran = run_to_end(&session, planned).await?;
+                let schema = Arc::clone(&ran.schema);
+                (schema, ran.rows, done(ran.schema, ran.batches))
             }
         };
-        let handle = self.statements.keep(promised)?;
-        let ticket = TicketStatementQuery {
-            statement_handle: Bytes::from(handle),
-        };
-        let info = flight_info(&schema, ticket.as_any(), descriptor)?;
-        Ok(info.with_total_records(rows).with_app_metadata(query_id))
+        let ticket = self.statements.keep(id, promised)?;
+        let info = info_of(&schema, Some(ticket), descriptor, &query_id)?;
+        Ok(info.with_total_records(rows))
     }
 
-    async fn fetch(&self, handle: &[u8]) -> Result<(SchemaRef, SendableRecordBatchStream)> {
-        Ok(match self.statements.take(text(handle)?)? {
+    async fn fetch(
+        &self,
+        request: &Request<Ticket>,
+        handle: &[u8],
+    ) -> Result<(SchemaRef, SendableRecordBatchStream)> {
+        let name = self.statements.signer.read(Purpose::Result, handle)?;
+        let key = Key::of(request.metadata(), request.remote_addr());
+        self.sessions.check(&key, name.session)?;
+        Ok(match self.statements.take(&name)? {
             Promised::Planned { session, planned } => {
                 let execution = session.run(*planned).await?;
                 (execution.schema, execution.stream)
@@ -129,6 +152,31 @@ impl Door {
                 (schema, Box::pin(stream))
             }
         })
+    }
+
+    /// What a descriptor's command gives, and where. Metadata is answered under the command itself
+    /// as its ticket.
+    pub(super) async fn info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Rpc<Response<FlightInfo>> {
+        let Some(asked) = Asked::of(&request.get_ref().cmd) else {
+            return FlightService::get_flight_info(self, request).await;
+        };
+        let schema = asked.schema(&self.server, &self.node).map_err(status)?;
+        let info = flight_info(&schema, asked.into_ticket(), request.into_inner());
+        info.map(Response::new).map_err(status)
+    }
+
+    /// The rows that a ticket stands for.
+    pub(super) async fn rows(&self, request: Request<Ticket>) -> Rpc<Response<FlightStream>> {
+        let Some(asked) = Asked::of(&request.get_ref().ticket) else {
+            return FlightService::do_get(self, request).await;
+        };
+        let session = self.session(&request).map_err(status)?;
+        let answer = asked.answer(&self.server, &session).await.map_err(status)?;
+        let schema = answer.schema();
+        Ok(encoded(schema, futures::stream::once(async { Ok(answer) })))
     }
 
     /// The schema of what a descriptor's command gives. Nothing is carried out.
@@ -153,12 +201,12 @@ impl Door {
             .map_err(unpacked)?
         {
             let handle = text(&query.prepared_statement_handle).map_err(status)?;
-            let prepared = self.statements.prepared(handle).map_err(status)?;
+            let prepared = self.prepared(&request, handle).map_err(status)?;
             let described = prepared.session.describe(&prepared.sql).await;
             described.map_err(status)?
         } else {
             // Asking for metadata changes nothing.
-            let info = FlightService::get_flight_info(self, request).await?;
+            let info = self.info(request).await?;
             let schema = info.into_inner().schema;
             return Ok(SchemaResult { schema });
         };
@@ -178,7 +226,12 @@ impl Door {
     }
 
     /// Options of the session, and its end; the end of a statement.
-    async fn session_action(&self, key: Key, action: &Action) -> Rpc<Option<Answer>> {
+    async fn session_action(
+        &self,
+        key: Key,
+        client: Client,
+        action: &Action,
+    ) -> Rpc<Option<Answer>> {
         let malformed = |error: prost::DecodeError| {
             Status::invalid_argument(format!("{}: {error}", action.r#type))
         };
@@ -186,7 +239,7 @@ impl Door {
         let body = match action.r#type.as_str() {
             "SetSessionOptions" => {
                 let request = SetSessionOptionsRequest::decode(&*action.body).map_err(malformed)?;
-                let session = self.sessions.get(key.clone()).map_err(status)?;
+                let session = self.sessions.get(key.clone(), client).map_err(status)?;
                 if matches!(key, Key::Connection(_) | Key::Single) {
                     cookie = Some(self.sessions.name(&session).map_err(status)?);
                 }
@@ -203,7 +256,10 @@ impl Door {
                 CancelFlightInfoResult { status }.encode_to_vec()
             }
             "CloseSession" => {
-                self.sessions.close(&key);
+                if let Some(closed) = self.sessions.close(&key) {
+                    self.statements.forget(closed.id);
+                    self.polls.forget(closed.id);
+                }
                 let status = CloseStatus::Closed as i32;
                 CloseSessionResult { status }.encode_to_vec()
             }
@@ -221,7 +277,41 @@ struct Answer {
     cookie: Option<String>,
 }
 
-fn done(schema: SchemaRef, batches: Vec<RecordBatch>) -> Promised {
+/// What a statement gave that has run.
+#[derive(Clone)]
+pub(super) struct Ran {
+    pub(super) schema: SchemaRef,
+    pub(super) batches: Vec<RecordBatch>,
+    /// How many rows it changed; -1 where nobody knows.
+    pub(super) rows: i64,
+}
+
+/// Runs a statement that changes something to its end. How many rows it changed is no result: one
+/// has a result that is more than that.
+pub(super) async fn run_to_end(session: &Session, planned: Planned) -> Result<Ran> {
+    match planned.effect() {
+        Effect::Changes => {
+            let rows = carry_out(session, planned).await?.unwrap_or(-1);
+            Ok(Ran {
+                schema: Arc::new(Schema::empty()),
+                batches: vec![],
+                rows,
+            })
+        }
+        Effect::Query | Effect::Call => {
+            let schema = Arc::clone(planned.schema());
+            let batches = session.run(planned).await?.stream.try_collect().await?;
+            let rows = -1;
+            Ok(Ran {
+                schema,
+                batches,
+                rows,
+            })
+        }
+    }
+}
+
+pub(super) fn done(schema: SchemaRef, batches: Vec<RecordBatch>) -> Promised {
     Promised::Done { schema, batches }
 }
 
@@ -253,35 +343,38 @@ async fn changed(session: Arc<Session>, sql: &str) -> Result<i64> {
     }
 }
 
-fn text(handle: &[u8]) -> Result<&str> {
+pub(super) fn text(handle: &[u8]) -> Result<&str> {
     std::str::from_utf8(handle).map_err(|_| Error::NotFound("the handle is malformed".to_owned()))
-}
-
-fn status(error: Error) -> Status {
-    error.to_wire().into()
 }
 
 fn flight_info(schema: &Schema, command: Any, descriptor: FlightDescriptor) -> Result<FlightInfo> {
     let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(command.encode_to_vec()));
+    Ok(bare_info(schema, descriptor)?.with_endpoint(endpoint))
+}
+
+fn bare_info(schema: &Schema, descriptor: FlightDescriptor) -> Result<FlightInfo> {
     FlightInfo::new()
         .try_with_schema(schema)
-        .map(|info| {
-            info.with_endpoint(endpoint)
-                .with_descriptor(descriptor)
-                .with_ordered(true)
-        })
+        .map(|info| info.with_descriptor(descriptor).with_ordered(true))
         .map_err(|error| Error::Execution(error.into()))
 }
 
-/// Metadata is answered under the command itself as its ticket.
-fn metadata_info(
-    command: &impl ProstMessageExt,
+/// The answer about a statement, whose result is fetched with `ticket`. It has no time of expiry:
+/// that would tell clients that they may fetch it more than once.
+pub(super) fn info_of(
     schema: &Schema,
-    request: Request<FlightDescriptor>,
-) -> Rpc<Response<FlightInfo>> {
-    flight_info(schema, command.as_any(), request.into_inner())
-        .map(Response::new)
-        .map_err(status)
+    ticket: Option<Bytes>,
+    descriptor: FlightDescriptor,
+    query_id: &str,
+) -> Result<FlightInfo> {
+    let info = match ticket {
+        Some(statement_handle) => {
+            let ticket = TicketStatementQuery { statement_handle };
+            flight_info(schema, ticket.as_any(), descriptor)?
+        }
+        None => bare_info(schema, descriptor)?,
+    };
+    Ok(info.with_app_metadata(query_id.to_owned()))
 }
 
 fn encoded(
@@ -303,12 +396,6 @@ fn streamed(schema: SchemaRef, stream: SendableRecordBatchStream) -> Response<Fl
     encoded(schema, batches)
 }
 
-fn single(batch: Result<RecordBatch>) -> Rpc<Response<FlightStream>> {
-    let batch = batch.map_err(status)?;
-    let schema = batch.schema();
-    Ok(encoded(schema, futures::stream::once(async { Ok(batch) })))
-}
-
 #[tonic::async_trait]
 impl FlightSqlService for Door {
     type FlightService = Door;
@@ -316,9 +403,13 @@ impl FlightSqlService for Door {
     /// Anonymous: whoever asks gets a token that names a session of its own.
     async fn do_handshake(
         &self,
-        _request: Request<Streaming<HandshakeRequest>>,
+        request: Request<Streaming<HandshakeRequest>>,
     ) -> Rpc<Response<Pin<Box<dyn Stream<Item = Rpc<HandshakeResponse>> + Send>>>> {
         let token = Uuid::new_v4().to_string();
+        // Here alone a client says who its user is.
+        let client = client_of(request.metadata(), request.remote_addr());
+        let session = self.sessions.get(Key::Token(token.clone()), client);
+        session.map_err(status)?;
         let answer = HandshakeResponse {
             protocol_version: 0,
             payload: Bytes::from(token.clone()),
@@ -349,104 +440,23 @@ impl FlightSqlService for Door {
         query: CommandPreparedStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Rpc<Response<FlightInfo>> {
-        let descriptor = request.into_inner();
         let info = async {
             let handle = text(&query.prepared_statement_handle)?;
-            let prepared = self.statements.prepared(handle)?;
+            let prepared = self.prepared(&request, handle)?;
+            let descriptor = request.into_inner();
             self.promise(prepared.session, &prepared.sql, descriptor)
                 .await
         };
         info.await.map(Response::new).map_err(status)
     }
 
-    async fn get_flight_info_catalogs(
-        &self,
-        query: CommandGetCatalogs,
-        request: Request<FlightDescriptor>,
-    ) -> Rpc<Response<FlightInfo>> {
-        metadata_info(&query, &query.into_builder().schema(), request)
-    }
-
-    async fn get_flight_info_schemas(
-        &self,
-        query: CommandGetDbSchemas,
-        request: Request<FlightDescriptor>,
-    ) -> Rpc<Response<FlightInfo>> {
-        metadata_info(&query, &query.clone().into_builder().schema(), request)
-    }
-
-    async fn get_flight_info_tables(
-        &self,
-        query: CommandGetTables,
-        request: Request<FlightDescriptor>,
-    ) -> Rpc<Response<FlightInfo>> {
-        metadata_info(&query, &query.clone().into_builder().schema(), request)
-    }
-
-    async fn get_flight_info_table_types(
-        &self,
-        query: CommandGetTableTypes,
-        request: Request<FlightDescriptor>,
-    ) -> Rpc<Response<FlightInfo>> {
-        metadata_info(&query, &query.into_builder().schema(), request)
-    }
-
-    async fn get_flight_info_sql_info(
-        &self,
-        query: CommandGetSqlInfo,
-        request: Request<FlightDescriptor>,
-    ) -> Rpc<Response<FlightInfo>> {
-        let schema = self.info.schema(&self.node).map_err(status)?;
-        metadata_info(&query, &schema, request)
-    }
-
-    async fn get_flight_info_primary_keys(
-        &self,
-        query: CommandGetPrimaryKeys,
-        request: Request<FlightDescriptor>,
-    ) -> Rpc<Response<FlightInfo>> {
-        metadata_info(&query, &keys::PRIMARY, request)
-    }
-
-    async fn get_flight_info_exported_keys(
-        &self,
-        query: CommandGetExportedKeys,
-        request: Request<FlightDescriptor>,
-    ) -> Rpc<Response<FlightInfo>> {
-        metadata_info(&query, &keys::FOREIGN, request)
-    }
-
-    async fn get_flight_info_imported_keys(
-        &self,
-        query: CommandGetImportedKeys,
-        request: Request<FlightDescriptor>,
-    ) -> Rpc<Response<FlightInfo>> {
-        metadata_info(&query, &keys::FOREIGN, request)
-    }
-
-    async fn get_flight_info_cross_reference(
-        &self,
-        query: CommandGetCrossReference,
-        request: Request<FlightDescriptor>,
-    ) -> Rpc<Response<FlightInfo>> {
-        metadata_info(&query, &keys::FOREIGN, request)
-    }
-
-    async fn get_flight_info_xdbc_type_info(
-        &self,
-        query: CommandGetXdbcTypeInfo,
-        request: Request<FlightDescriptor>,
-    ) -> Rpc<Response<FlightInfo>> {
-        let schema = types::schema().map_err(status)?;
-        metadata_info(&query, &schema, request)
-    }
-
     async fn do_get_statement(
         &self,
         ticket: TicketStatementQuery,
-        _request: Request<Ticket>,
+        request: Request<Ticket>,
     ) -> Rpc<Response<FlightStream>> {
-        let (schema, rows) = self.fetch(&ticket.statement_handle).await.map_err(status)?;
+        let fetched = self.fetch(&request, &ticket.statement_handle).await;
+        let (schema, rows) = fetched.map_err(status)?;
         Ok(streamed(schema, rows))
     }
 
@@ -454,11 +464,11 @@ impl FlightSqlService for Door {
     async fn do_get_prepared_statement(
         &self,
         query: CommandPreparedStatementQuery,
-        _request: Request<Ticket>,
+        request: Request<Ticket>,
     ) -> Rpc<Response<FlightStream>> {
         let execution = async {
             let handle = text(&query.prepared_statement_handle)?;
-            let prepared = self.statements.prepared(handle)?;
+            let prepared = self.prepared(&request, handle)?;
             prepared.session.execute(&prepared.sql).await
         };
         let execution = execution.await.map_err(status)?;
@@ -479,98 +489,14 @@ impl FlightSqlService for Door {
     async fn do_put_prepared_statement_update(
         &self,
         update: CommandPreparedStatementUpdate,
-        _request: Request<PeekableFlightDataStream>,
+        request: Request<PeekableFlightDataStream>,
     ) -> Rpc<i64> {
         let changed = async {
             let handle = text(&update.prepared_statement_handle)?;
-            let prepared = self.statements.prepared(handle)?;
+            let prepared = self.prepared(&request, handle)?;
             changed(prepared.session, &prepared.sql).await
         };
         changed.await.map_err(status)
-    }
-
-    async fn do_get_catalogs(
-        &self,
-        query: CommandGetCatalogs,
-        request: Request<Ticket>,
-    ) -> Rpc<Response<FlightStream>> {
-        let session = self.session(&request).map_err(status)?;
-        single(tables::catalogs(&session, query))
-    }
-
-    async fn do_get_schemas(
-        &self,
-        query: CommandGetDbSchemas,
-        request: Request<Ticket>,
-    ) -> Rpc<Response<FlightStream>> {
-        let session = self.session(&request).map_err(status)?;
-        single(tables::schemas(&session, query).await)
-    }
-
-    async fn do_get_tables(
-        &self,
-        query: CommandGetTables,
-        request: Request<Ticket>,
-    ) -> Rpc<Response<FlightStream>> {
-        let session = self.session(&request).map_err(status)?;
-        single(tables::tables(&session, query).await)
-    }
-
-    async fn do_get_table_types(
-        &self,
-        query: CommandGetTableTypes,
-        _request: Request<Ticket>,
-    ) -> Rpc<Response<FlightStream>> {
-        single(tables::table_types(query))
-    }
-
-    async fn do_get_sql_info(
-        &self,
-        query: CommandGetSqlInfo,
-        _request: Request<Ticket>,
-    ) -> Rpc<Response<FlightStream>> {
-        single(self.info.answer(&self.node, query))
-    }
-
-    async fn do_get_primary_keys(
-        &self,
-        query: CommandGetPrimaryKeys,
-        request: Request<Ticket>,
-    ) -> Rpc<Response<FlightStream>> {
-        let session = self.session(&request).map_err(status)?;
-        single(keys::primary(&session, query).await)
-    }
-
-    async fn do_get_exported_keys(
-        &self,
-        _query: CommandGetExportedKeys,
-        _request: Request<Ticket>,
-    ) -> Rpc<Response<FlightStream>> {
-        single(Ok(keys::foreign()))
-    }
-
-    async fn do_get_imported_keys(
-        &self,
-        _query: CommandGetImportedKeys,
-        _request: Request<Ticket>,
-    ) -> Rpc<Response<FlightStream>> {
-        single(Ok(keys::foreign()))
-    }
-
-    async fn do_get_cross_reference(
-        &self,
-        _query: CommandGetCrossReference,
-        _request: Request<Ticket>,
-    ) -> Rpc<Response<FlightStream>> {
-        single(Ok(keys::foreign()))
-    }
-
-    async fn do_get_xdbc_type_info(
-        &self,
-        query: CommandGetXdbcTypeInfo,
-        _request: Request<Ticket>,
-    ) -> Rpc<Response<FlightStream>> {
-        single(types::type_info(query))
     }
 
     async fn do_action_create_prepared_statement(
@@ -595,10 +521,14 @@ impl FlightSqlService for Door {
     async fn do_action_close_prepared_statement(
         &self,
         query: ActionClosePreparedStatementRequest,
-        _request: Request<Action>,
+        request: Request<Action>,
     ) -> Rpc<()> {
         let handle = text(&query.prepared_statement_handle).map_err(status)?;
-        self.statements.close(handle);
+        match self.prepared(&request, handle) {
+            Err(error @ Error::Forbidden(_)) => return Err(status(error)),
+            // One that does not exist is closed already.
+            Ok(_) | Err(_) => self.statements.close(handle),
+        }
         Ok(())
     }
 
@@ -608,11 +538,12 @@ impl FlightSqlService for Door {
         request: Request<Action>,
     ) -> Rpc<Response<<Self as FlightService>::DoActionStream>> {
         let key = Key::of(request.metadata(), request.remote_addr());
+        let client = client_of(request.metadata(), request.remote_addr());
         let action = request.into_inner();
         let mut cookie = None;
         let results = if let Some(results) = self.node.membership().handle_action(&action) {
             results.map_err(Status::from)?
-        } else if let Some(answer) = self.session_action(key, &action).await? {
+        } else if let Some(answer) = self.session_action(key, client, &action).await? {
             cookie = answer.cookie;
             vec![arrow_flight::Result { body: answer.body }]
         } else {

@@ -1,22 +1,26 @@
 //! Statements between two requests: results until they are fetched, prepared ones until they
-//! are closed. Handles are random, so that one client cannot name another's.
+//! are closed. Handles are random, so that one client cannot name another's; those of results are
+//! signed too, see [`super::tickets`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 use dashmap::DashMap;
 use uuid::Uuid;
 
 use crate::session::{Planned, Session};
 use crate::{Error, Result};
 
+use super::tickets::{self, Name, Purpose, Signer};
+
 /// Results that wait to be fetched, and prepared statements, at most.
 pub(super) const STATEMENTS_MAX: usize = 10_000;
 
 /// A result that nobody fetched within this time is forgotten.
-const UNFETCHED: Duration = Duration::from_secs(10 * 60);
+pub(super) const UNFETCHED: Duration = Duration::from_secs(10 * 60);
 
 /// A prepared statement that was not used for this long is forgotten.
 pub(super) const PREPARED_IDLE: Duration = Duration::from_secs(60 * 60);
@@ -37,6 +41,7 @@ pub(super) enum Promised {
 
 struct Waiting {
     promised: Promised,
+    session: Uuid,
     since: Instant,
 }
 
@@ -49,31 +54,41 @@ pub(super) struct Prepared {
 }
 
 /// All statements of the door.
-#[derive(Default)]
 pub(super) struct Statements {
+    pub(super) signer: Signer,
     waiting: DashMap<String, Waiting>,
     prepared: DashMap<String, Prepared>,
 }
 
 impl Statements {
-    /// Keeps a result for the fetch that follows; returns its handle.
-    pub(super) fn keep(&self, promised: Promised) -> Result<String> {
+    pub(super) fn new(signer: Signer) -> Self {
+        Self {
+            signer,
+            waiting: DashMap::new(),
+            prepared: DashMap::new(),
+        }
+    }
+
+    /// Keeps a result of a session for the fetch that follows; returns its ticket.
+    pub(super) fn keep(&self, session: Uuid, promised: Promised) -> Result<Bytes> {
         bounded(self.waiting.len(), "results wait to be fetched")?;
         let handle = Uuid::new_v4().to_string();
-        let since = Instant::now();
-        self.waiting
-            .insert(handle.clone(), Waiting { promised, since });
-        Ok(handle)
+        let waiting = Waiting {
+            promised,
+            session,
+            since: Instant::now(),
+        };
+        self.waiting.insert(handle.clone(), waiting);
+        let name = Name { handle, session };
+        let expires = tickets::in_future(UNFETCHED);
+        Ok(self.signer.sign(Purpose::Result, &name, expires))
     }
 
     /// Hands a result out, once.
-    pub(super) fn take(&self, handle: &str) -> Result<Promised> {
-        match self.waiting.remove(handle) {
+    pub(super) fn take(&self, name: &Name) -> Result<Promised> {
+        match self.waiting.remove(&name.handle) {
             Some((_, waiting)) => Ok(waiting.promised),
-            None => Err(Error::NotFound(
-                "this result was fetched already, or waited too long; run the statement again"
-                    .to_owned(),
-            )),
+            None => Err(tickets::expired()),
         }
     }
 
@@ -109,6 +124,13 @@ impl Statements {
         self.prepared.remove(handle);
     }
 
+    /// Forgets all statements of a session that was closed.
+    pub(super) fn forget(&self, session: Uuid) {
+        self.waiting.retain(|_, waiting| waiting.session != session);
+        self.prepared
+            .retain(|_, prepared| prepared.session.id != session);
+    }
+
     /// Forgets what has waited too long.
     pub(super) fn expire(&self) {
         self.waiting
@@ -118,7 +140,7 @@ impl Statements {
     }
 }
 
-fn bounded(count: usize, what: &str) -> Result<()> {
+pub(super) fn bounded(count: usize, what: &str) -> Result<()> {
     match count < STATEMENTS_MAX {
         true => Ok(()),
         false => Err(Error::ResourceExhausted(format!("{STATEMENTS_MAX} {what}"))),

@@ -12,6 +12,9 @@ use super::{SESSION_TABLES_MAX, Session};
 use crate::names::Mention;
 use crate::{Error, Result, ddl};
 
+/// How long a statement of the session may take, in seconds. It cannot outlast the coordinator's.
+pub(super) const STATEMENT_TIMEOUT: &str = "inshore.statement_timeout_seconds";
+
 impl Session {
     pub(super) fn apply(&self, command: PlanStatement) -> Result<()> {
         match command {
@@ -196,7 +199,7 @@ fn check_setting(key: &str) -> Result<()> {
         "datafusion.catalog.default_",
     ];
     match OPEN.iter().any(|prefix| key.starts_with(prefix))
-        || key == "datafusion.sql_parser.dialect"
+        || ["datafusion.sql_parser.dialect", STATEMENT_TIMEOUT].contains(&key)
     {
         true => Ok(()),
         false => Err(Error::Sql(format!(

@@ -5,6 +5,7 @@
 //!     -> workers -> physical plan -> stages -> stream                            (run)
 //! ```
 
+mod client;
 mod commands;
 mod defaults;
 mod files;
@@ -16,7 +17,7 @@ mod views;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -32,12 +33,13 @@ use datafusion::sql::sqlparser::ast::{
     Function as SqlFunction, Query as SqlQuery, Statement as SqlStatement,
 };
 use futures::StreamExt;
+use inshore_engine::distribute::{PlacementOptions, QueryWorkers};
+use inshore_engine::metrics;
 use inshore_lake::catalog::View;
 use inshore_lake::files::FilesTable;
 use inshore_lake::name::TableName;
 use inshore_lake::table::IcebergTable;
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::copy::{self, Copy};
@@ -47,10 +49,12 @@ use crate::insert::{self, Insert};
 use crate::names::{self, Mention};
 use crate::node::{Coordinator, Topology};
 use crate::procedures::{self, Procedure};
-use crate::query::{Execution, Query, ResultStream, State};
+use crate::query::{Execution, Query, ResultStream, State, TimeLimit};
 use crate::result::ResultShape;
 use crate::statement::{self, Kind};
 use crate::{Error, Result, ddl, explain, truncate};
+
+pub use client::Client;
 
 /// Tables that one session may have opened by their files.
 const SESSION_TABLES_MAX: usize = 1_000;
@@ -61,6 +65,8 @@ pub struct Session {
     pub id: Uuid,
     /// When it began.
     pub opened: SystemTime,
+    /// Who opened it.
+    pub client: Client,
     statements: AtomicU64,
     node: Arc<Coordinator>,
     settings: Mutex<SessionConfig>,
@@ -84,6 +90,7 @@ pub struct Planned {
     /// The registered query.
     pub query: Arc<Query>,
     shape: ResultShape,
+    limit: Option<TimeLimit>,
     body: Option<Body>,
     node: Arc<Coordinator>,
 }
@@ -137,6 +144,31 @@ impl Planned {
     }
 }
 
+/// Ends a query whose planning or start was given up.
+struct Begun {
+    query: Arc<Query>,
+    node: Arc<Coordinator>,
+    over: bool,
+}
+
+impl Begun {
+    fn new(query: Arc<Query>, node: Arc<Coordinator>) -> Self {
+        Self {
+            query,
+            node,
+            over: false,
+        }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if !self.over {
+            self.node.queries.end_with(&self.query, &Error::Cancelled);
+        }
+    }
+}
+
 impl Drop for Planned {
     fn drop(&mut self) {
         if self.body.is_some() {
@@ -146,10 +178,11 @@ impl Drop for Planned {
 }
 
 impl Session {
-    pub(crate) fn new(node: Arc<Coordinator>) -> Self {
+    pub(crate) fn new(node: Arc<Coordinator>, client: Client) -> Self {
         Self {
             id: Uuid::now_v7(),
             opened: SystemTime::now(),
+            client,
             statements: AtomicU64::new(0),
             settings: Mutex::new(node.base_config()),
             tables: Mutex::default(),
@@ -193,20 +226,43 @@ impl Session {
 
     /// Plans a statement. Commands, which have no result, are carried out here.
     pub async fn plan(&self, sql: &str) -> Result<Planned> {
-        let query = self.node.queries.begin(sql, self.id);
+        let user = self.client.user.clone();
+        let query = self.node.queries.begin(sql, self.id, user);
         self.statements.fetch_add(1, Ordering::Relaxed);
-        match query.unless_cancelled(self.plan_body(sql)).await {
+        let limit = self.time_limit();
+        // A client that goes away while its statement is planned leaves none behind.
+        let mut begun = Begun::new(Arc::clone(&query), Arc::clone(&self.node));
+        // Boxed: the states of all kinds of statements together are large, and callers hold several.
+        let planned = query.within(limit, Box::pin(self.plan_body(sql))).await;
+        begun.over = true;
+        match planned {
             Ok((shape, body)) => Ok(Planned {
                 query,
                 shape,
+                limit,
                 body: Some(body),
                 node: Arc::clone(&self.node),
             }),
             Err(error) => {
                 self.node.queries.end_with(&query, &error);
-                Err(error)
+                Err(error.of_query(&query.id))
             }
         }
+    }
+
+    /// The shorter of the times that the coordinator and the session allow a statement.
+    fn time_limit(&self) -> Option<TimeLimit> {
+        let settings = self.settings.lock();
+        let own_s = PlacementOptions::of(settings.options()).statement_timeout_seconds;
+        let own = (own_s > 0).then(|| TimeLimit {
+            after: Duration::from_secs(own_s),
+            setting: commands::STATEMENT_TIMEOUT,
+        });
+        let configured = self.node.options.statement_timeout.map(|after| TimeLimit {
+            after,
+            setting: "coordinator.statement_timeout_seconds",
+        });
+        own.into_iter().chain(configured).min_by_key(|l| l.after)
     }
 
     /// The schema of a statement's result, empty for one that changes something: a client tells by
@@ -441,10 +497,12 @@ impl Session {
         let body = planned.body.take();
         let started = match body {
             Some(body) => {
-                let cancelled = query.cancelled().clone();
-                query
-                    .unless_cancelled(self.start(body, &shape, cancelled))
-                    .await
+                // As while planning.
+                let mut begun = Begun::new(Arc::clone(&query), Arc::clone(&self.node));
+                let start = Box::pin(self.start(body, &shape, &query));
+                let started = query.within(planned.limit, start).await;
+                begun.over = true;
+                started
             }
             None => Err(Error::Sql("the statement has run already".to_owned())),
         };
@@ -452,7 +510,7 @@ impl Session {
             Ok(started) => started,
             Err(error) => {
                 self.node.queries.end_with(&query, &error);
-                return Err(error);
+                return Err(error.of_query(&query.id));
             }
         };
         let schema = Arc::clone(shape.schema());
@@ -462,7 +520,7 @@ impl Session {
             plan,
             Arc::clone(&query),
             Arc::clone(&self.node.queries),
-            self.node.options.statement_timeout,
+            planned.limit,
         );
         Ok(Execution {
             query_id: query.id.clone(),
@@ -475,11 +533,11 @@ impl Session {
         &self,
         body: Body,
         shape: &ResultShape,
-        cancelled: CancellationToken,
+        query: &Query,
     ) -> Result<(Arc<dyn ExecutionPlan>, SendableRecordBatchStream)> {
         match body {
             Body::Plan { plan, config } => {
-                let (plan, state) = self.physical_plan(&plan, config).await?;
+                let (plan, state) = self.physical_plan(&plan, config, query).await?;
                 let stream = execute_stream(Arc::clone(&plan), state.task_ctx())?;
                 Ok((plan, stream))
             }
@@ -490,16 +548,19 @@ impl Session {
                     return Ok((plan, insert::nothing()));
                 };
                 if let Some(sampling) = prepared.sampling()? {
-                    let sample = self.sample(&sampling, config.clone()).await?;
+                    let sample = self.sample(&sampling, config.clone(), query).await?;
                     prepared.by_ranges(&sample)?;
                 }
-                let (plan, state) = self.physical_plan(&prepared.plan, config).await?;
+                let (plan, state) = self.physical_plan(&prepared.plan, config, query).await?;
                 let files = execute_stream(Arc::clone(&plan), state.task_ctx())?;
-                Ok((plan, prepared.run(catalogs, files, cancelled)))
+                Ok((
+                    plan,
+                    prepared.run(catalogs, files, query.cancelled().clone()),
+                ))
             }
             Body::Copy { copy, plan, config } => {
                 let names = ResultShape::plain(plan.schema().as_arrow());
-                let (plan, state) = self.physical_plan(&plan, config).await?;
+                let (plan, state) = self.physical_plan(&plan, config, query).await?;
                 let rows = execute_stream(Arc::clone(&plan), state.task_ctx())?;
                 let shape = names.clone();
                 let rows = rows.map(move |batch| batch.and_then(|batch| shape.apply(batch)));
@@ -527,7 +588,7 @@ impl Session {
                     }
                     plan => plan,
                 };
-                let (physical, state) = self.physical_plan(&plan, config).await?;
+                let (physical, state) = self.physical_plan(&plan, config, query).await?;
                 let stream = match analyze {
                     Some(analyze) => analyze.run(Arc::clone(&physical), &state)?,
                     None => explain::describe(&state.optimize(&plan)?, &physical)?,
@@ -556,31 +617,30 @@ impl Session {
         }
     }
 
-    /// Runs the plan of a sample to its end, within the time of a statement.
-    async fn sample(&self, plan: &LogicalPlan, config: SessionConfig) -> Result<Vec<RecordBatch>> {
-        let (plan, state) = self.physical_plan(plan, config).await?;
-        let sample = datafusion::physical_plan::collect(plan, state.task_ctx());
-        match self.node.options.statement_timeout {
-            None => Ok(sample.await?),
-            Some(timeout) => match tokio::time::timeout(timeout, sample).await {
-                Ok(sample) => Ok(sample?),
-                Err(_) => Err(Error::Timeout {
-                    timeout_s: timeout.as_secs(),
-                }),
-            },
-        }
+    /// Runs the plan of a sample to its end.
+    async fn sample(
+        &self,
+        plan: &LogicalPlan,
+        config: SessionConfig,
+        query: &Query,
+    ) -> Result<Vec<RecordBatch>> {
+        let (plan, state) = self.physical_plan(plan, config, query).await?;
+        Ok(datafusion::physical_plan::collect(plan, state.task_ctx()).await?)
     }
 
     async fn physical_plan(
         &self,
         plan: &LogicalPlan,
         config: SessionConfig,
+        query: &Query,
     ) -> Result<(Arc<dyn ExecutionPlan>, SessionState)> {
         let state = match self.node.options.topology == Topology::Cluster && reads_a_lake(plan)? {
             true => self.node.cluster_state(config).await?,
             false => self.node.local_state(config),
         };
         let physical = state.create_physical_plan(plan).await?;
+        let workers = state.config().get_extension::<QueryWorkers>();
+        query.has_tasks(metrics::tasks(&physical, workers.as_deref())?);
         Ok((physical, state))
     }
 }

@@ -44,6 +44,7 @@ impl Session {
         Self {
             id: self.id,
             opened: self.opened,
+            client: self.client.clone(),
             statements: AtomicU64::new(self.statements()),
             node: Arc::clone(&self.node),
             settings: Mutex::new(self.settings.lock().clone()),

@@ -496,7 +496,8 @@ async fn a_file_without_its_last_block_is_told_by_its_rows() {
         match read(&source, None, 2, |_| vec![0]).await {
             Ok(contents) => assert_eq!((rows, contents.positions().len()), (4, 4)),
             Err(error) => {
-                let told = format!("{PATH}: it has {rows} rows, and the manifest says 4");
+                let told =
+                    format!("{PATH} is corrupt: it has {rows} rows, and the manifest says 4");
                 assert!(error.to_string().contains(&told), "{error}");
             }
         }

@@ -14,7 +14,7 @@ use crate::listing::{self, Kind, Pattern, Wanted, details};
 use crate::session::Session;
 
 /// The schema of primary keys (Flight SQL, `CommandGetPrimaryKeys`).
-pub(in crate::flight) static PRIMARY: LazyLock<SchemaRef> = LazyLock::new(|| {
+pub(super) static PRIMARY: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         Field::new("catalog_name", DataType::Utf8, true),
         Field::new("db_schema_name", DataType::Utf8, true),
@@ -27,7 +27,7 @@ pub(in crate::flight) static PRIMARY: LazyLock<SchemaRef> = LazyLock::new(|| {
 
 /// The schema of foreign keys (Flight SQL, `CommandGetExportedKeys`, `CommandGetImportedKeys` and
 /// `CommandGetCrossReference`).
-pub(in crate::flight) static FOREIGN: LazyLock<SchemaRef> = LazyLock::new(|| {
+pub(super) static FOREIGN: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         Field::new("pk_catalog_name", DataType::Utf8, true),
         Field::new("pk_db_schema_name", DataType::Utf8, true),
@@ -46,13 +46,13 @@ pub(in crate::flight) static FOREIGN: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// No foreign keys.
-pub(in crate::flight) fn foreign() -> RecordBatch {
+pub(super) fn foreign() -> RecordBatch {
     RecordBatch::new_empty(Arc::clone(&FOREIGN))
 }
 
 /// The primary keys of the tables of a name: of one where catalog and schema are given. A key has
 /// no name of its own.
-pub(in crate::flight) async fn primary(
+pub(super) async fn primary(
     session: &Session,
     query: CommandGetPrimaryKeys,
 ) -> Result<RecordBatch> {

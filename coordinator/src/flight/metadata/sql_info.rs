@@ -44,7 +44,7 @@ impl ServerInfo {
     ///
     /// # Errors
     /// A defect of ours.
-    pub(in crate::flight) fn schema(&self, node: &Coordinator) -> Result<SchemaRef> {
+    pub(super) fn schema(&self, node: &Coordinator) -> Result<SchemaRef> {
         Ok(self.told(node)?.data.schema())
     }
 
@@ -52,7 +52,7 @@ impl ServerInfo {
     ///
     /// # Errors
     /// A defect of ours.
-    pub(in crate::flight) fn answer(
+    pub(super) fn answer(
         &self,
         node: &Coordinator,
         query: CommandGetSqlInfo,

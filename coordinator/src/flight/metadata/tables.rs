@@ -19,10 +19,7 @@ use crate::session::Session;
 use crate::{Result, columns};
 
 /// All catalogs.
-pub(in crate::flight) fn catalogs(
-    session: &Session,
-    query: CommandGetCatalogs,
-) -> Result<RecordBatch> {
+pub(super) fn catalogs(session: &Session, query: CommandGetCatalogs) -> Result<RecordBatch> {
     let mut builder = query.into_builder();
     for name in listing::catalogs(session) {
         builder.append(name);
@@ -31,10 +28,7 @@ pub(in crate::flight) fn catalogs(
 }
 
 /// The schemas that fit.
-pub(in crate::flight) async fn schemas(
-    session: &Session,
-    query: CommandGetDbSchemas,
-) -> Result<RecordBatch> {
+pub(super) async fn schemas(session: &Session, query: CommandGetDbSchemas) -> Result<RecordBatch> {
     let wanted = Wanted {
         catalog: Pattern::exactly_or_any(query.catalog),
         schema: Pattern::like_or_any(query.db_schema_filter_pattern.as_deref()),
@@ -49,7 +43,7 @@ pub(in crate::flight) async fn schemas(
 }
 
 /// The kinds of tables.
-pub(in crate::flight) fn table_types(query: CommandGetTableTypes) -> Result<RecordBatch> {
+pub(super) fn table_types(query: CommandGetTableTypes) -> Result<RecordBatch> {
     let mut builder = query.into_builder();
     for kind in Kind::ALL {
         builder.append(kind.table_type());
@@ -59,10 +53,7 @@ pub(in crate::flight) fn table_types(query: CommandGetTableTypes) -> Result<Reco
 
 /// The tables and views that fit, with their columns where asked for; without columns those that
 /// cannot be opened.
-pub(in crate::flight) async fn tables(
-    session: &Session,
-    query: CommandGetTables,
-) -> Result<RecordBatch> {
+pub(super) async fn tables(session: &Session, query: CommandGetTables) -> Result<RecordBatch> {
     let types = &query.table_types;
     let kinds = Kind::ALL
         .into_iter()

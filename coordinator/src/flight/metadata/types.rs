@@ -30,12 +30,12 @@ fn types() -> Result<&'static XdbcTypeInfoData> {
 }
 
 /// The schema of [`type_info`].
-pub(in crate::flight) fn schema() -> Result<SchemaRef> {
+pub(super) fn schema() -> Result<SchemaRef> {
     Ok(types()?.schema())
 }
 
 /// All types, or those of one number of JDBC and ODBC.
-pub(in crate::flight) fn type_info(query: CommandGetXdbcTypeInfo) -> Result<RecordBatch> {
+pub(super) fn type_info(query: CommandGetXdbcTypeInfo) -> Result<RecordBatch> {
     put_together(query.into_builder(types()?).build())
 }
 

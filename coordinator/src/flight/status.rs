@@ -1,0 +1,75 @@
+//! Errors as clients see them: one line, a gRPC code, and the id of the statement.
+
+use tonic::Status;
+use tonic::metadata::MetadataValue;
+
+use crate::Error;
+
+/// The header of a failed call that holds the id of its statement, as in `system.queries`.
+pub(super) const QUERY_ID: &str = "x-inshore-query-id";
+
+/// What libraries put before a message to say where it came from.
+const ORIGINS: [&str; 10] = [
+    "External error: ",
+    "Execution error: ",
+    "Error during planning: ",
+    "Arrow error: ",
+    "Parquet error: ",
+    "Object Store error: ",
+    "Invalid argument error: ",
+    "Compute error: ",
+    "Schema error: ",
+    "Invalid or Unsupported Configuration: ",
+];
+
+/// The status to answer a call with.
+pub(super) fn status(error: Error) -> Status {
+    let mut wire = error.to_wire();
+    wire.message = one_line(&wire.message);
+    let status = Status::from(wire);
+    let Some(id) = error.query_id() else {
+        return status;
+    };
+    // Behind the message, which may have been cut.
+    let message = format!("{} (query {id})", status.message());
+    let details = bytes::Bytes::copy_from_slice(status.details());
+    let mut status = Status::with_details(status.code(), message, details);
+    if let Ok(id) = MetadataValue::try_from(id) {
+        status.metadata_mut().insert(QUERY_ID, id);
+    }
+    status
+}
+
+/// A message without its origins and line breaks.
+fn one_line(message: &str) -> String {
+    let mut rest = message.trim();
+    while let Some(shorter) = ORIGINS.iter().find_map(|origin| rest.strip_prefix(origin)) {
+        rest = shorter.trim_start();
+    }
+    let lines = rest.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::Code;
+
+    #[test]
+    fn a_message_is_one_line_and_ends_with_the_query() {
+        let error = Error::Request("External error: Execution error: no\n  such  \n\nthing".into());
+        let status = status(error.of_query("019a"));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.message(), "no such thing (query 019a)");
+        let id = status.metadata().get(QUERY_ID);
+        assert_eq!(id.and_then(|id| id.to_str().ok()), Some("019a"));
+    }
+
+    #[test]
+    fn a_long_message_keeps_its_query() {
+        let error = Error::Sql("x".repeat(100_000));
+        let status = status(error.of_query("019a"));
+        assert!(status.message().ends_with(" (query 019a)"));
+        assert!(status.message().len() < 2_000);
+    }
+}
