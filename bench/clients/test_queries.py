@@ -88,7 +88,7 @@ def test_changes_run_once_and_tell_their_rows(cursor, table):
     [
         ("SELEC 1", flightsql.ProgrammingError, "SELEC"),
         ("SELECT nope FROM system.workers", flightsql.ProgrammingError, "nope"),
-        ("SELECT * FROM nowhere.nothing", flightsql.ProgrammingError, "nothing"),
+        ("SELECT * FROM s.nothing", flightsql.ProgrammingError, "nothing"),
         ("SELECT CAST('x' AS int)", flightsql.ProgrammingError, "x"),
         ("BEGIN", flightsql.Error, ""),
     ],

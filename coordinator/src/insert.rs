@@ -36,7 +36,7 @@ use inshore_lake::write::{
 use tokio_util::sync::CancellationToken;
 
 use crate::ddl::NewTableAs;
-use crate::{Error, Result};
+use crate::{Error, Result, ddl, rows};
 
 /// Where rows go.
 enum Target {
@@ -154,12 +154,36 @@ impl Insert {
                 if_not_exists: table.if_not_exists,
             },
         };
-        Ok(Self {
+        Ok(Self::to(name, target, input))
+    }
+
+    /// A table of the rows of `input`, as they are; with `replace` one that is there gets a new
+    /// definition.
+    ///
+    /// # Errors
+    /// As [`ddl::creation_of`].
+    pub fn into_plain(name: TableName, replace: bool, input: LogicalPlan) -> Result<Self> {
+        let creation = ddl::creation_of(&name.table, input.schema().as_arrow())?;
+        let target = match replace {
+            true => {
+                let replacement = Replacement::new(name.clone(), creation, None);
+                Target::Replaced(Box::new(replacement))
+            }
+            false => Target::New {
+                creation: Box::new(creation),
+                if_not_exists: false,
+            },
+        };
+        Ok(Self::to(name, target, input))
+    }
+
+    fn to(name: TableName, target: Target, input: LogicalPlan) -> Self {
+        Self {
             name,
             target,
             overwrite: false,
             input,
-        })
+        }
     }
 
     /// The table.
@@ -273,7 +297,8 @@ impl Prepared {
     /// # Errors
     /// In practice none.
     pub fn sampling(&self) -> Result<Option<LogicalPlan>> {
-        if !self.target.wants_ranges() {
+        // Rows of a client come once: they are dealt out by hash.
+        if !self.target.wants_ranges() || rows::reads_once(&self.input)? {
             return Ok(None);
         }
         let needed = self.target.order_columns();

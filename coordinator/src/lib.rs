@@ -6,7 +6,8 @@
 //! - [`names`], [`versions`], [`scope`], [`metadata_columns`]: what a statement's names stand for.
 //! - [`ddl`]: statements that define schemas and tables.
 //! - [`describe`]: `DESCRIBE` and `SHOW CREATE TABLE`.
-//! - [`insert`]: adding rows.
+//! - [`insert`]: adding rows; [`rows`]: those that a client sends.
+//! - [`parameters`]: `?` and `$1` in statements, and their values.
 //! - [`files`], [`copy`]: files as tables, and tables into files.
 //! - [`procedures`]: what `CALL` calls.
 //! - [`result`]: the one schema a result has towards a client; [`columns`]: what it is told of columns.
@@ -33,9 +34,11 @@ pub mod membership;
 pub mod metadata_columns;
 pub mod names;
 mod node;
+pub mod parameters;
 pub mod procedures;
 pub mod query;
 pub mod result;
+pub mod rows;
 pub mod scope;
 pub mod session;
 pub mod statement;

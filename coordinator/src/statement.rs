@@ -18,7 +18,7 @@ use crate::ddl::{
 };
 use crate::truncate;
 use crate::versions::{self, Clause};
-use crate::{Error, Result, copy};
+use crate::{Error, Result, copy, parameters};
 
 /// Deepest nesting of expressions and queries that is parsed.
 const RECURSION_LIMIT: usize = 128;
@@ -115,6 +115,7 @@ pub fn parse_with(sql: &str, defaults: Defaults<'_>) -> Result<Parsed> {
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()
         .map_err(|error| syntax(error.into()))?;
+    let tokens = parameters::number(tokens)?;
     let (tokens, clauses) = versions::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;
     let (tokens, partitions) =
         partitions::take(tokens, &dialect, RECURSION_LIMIT).map_err(syntax)?;

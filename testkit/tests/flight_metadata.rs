@@ -656,6 +656,8 @@ async fn what_the_server_can_do_is_true() {
         (SqlInfo::FlightSqlServerReadOnly, "false"),
         (SqlInfo::FlightSqlServerCancel, "true"),
         (SqlInfo::FlightSqlServerTransaction, "0"),
+        (SqlInfo::FlightSqlServerBulkIngestion, "true"),
+        (SqlInfo::SqlBatchUpdatesSupported, "true"),
         (SqlInfo::FlightSqlServerStatementTimeout, "3600000"),
         (SqlInfo::SqlDdlCatalog, "false"),
         (SqlInfo::SqlDdlSchema, "true"),

@@ -144,6 +144,8 @@ async fn a_session_keeps_its_settings_to_itself() {
     let mut other = cluster.client().await.unwrap();
     run(&mut one, "USE sales").await;
     assert_eq!(run(&mut one, "SELECT count(*) FROM orders").await, ["3000"]);
+    run(&mut one, "USE system").await;
+    run(&mut one, "SELECT url FROM workers").await;
     run(&mut one, "USE sales.emea").await;
     assert_eq!(run(&mut one, "SELECT count(*) FROM orders").await, ["3000"]);
     let Err(error) = other

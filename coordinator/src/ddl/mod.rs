@@ -37,7 +37,7 @@ use inshore_lake::snapshot::RefChange;
 
 pub use self::arrow_types::schema_of;
 pub use self::run::{drop_table, purge_table, run, schema_name, table_name};
-pub use self::table::{NewTable, NewTableAs};
+pub use self::table::{NewTable, NewTableAs, creation_of};
 use crate::scope::normalized;
 use crate::{Error, Result};
 

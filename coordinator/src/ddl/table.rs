@@ -113,6 +113,19 @@ impl NewTableAs {
     }
 }
 
+/// A table for rows of this schema, and nothing else said of it.
+///
+/// # Errors
+/// As [`schema_of`].
+pub fn creation_of(name: &str, rows: &ArrowSchema) -> Result<TableCreation> {
+    let schema = schema_of(rows, DEFAULT_VERSION >= FormatVersion::V3)?;
+    Ok(TableCreation::builder()
+        .name(name.to_owned())
+        .schema(schema)
+        .format_version(DEFAULT_VERSION)
+        .build())
+}
+
 /// Reads a `CREATE TABLE`, whose `PARTITIONED BY` and `ORDER BY` stand beside it.
 pub fn new_table(
     mut create: CreateTable,

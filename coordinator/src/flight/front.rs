@@ -14,6 +14,7 @@ use arrow_flight::{
 use futures::StreamExt;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::refused;
 use super::service::Door;
 
 type Rpc<T> = Result<Response<T>, Status>;
@@ -68,7 +69,7 @@ fn check(descriptor: &FlightDescriptor) -> Result<(), Status> {
         true => Err(Status::invalid_argument(
             "a descriptor has to hold a command of Flight SQL; there are no paths here",
         )),
-        false => Ok(()),
+        false => refused::command(&descriptor.cmd),
     }
 }
 
@@ -125,6 +126,7 @@ impl FlightService for Front {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Rpc<Self::DoActionStream> {
+        refused::action(&request.get_ref().r#type)?;
         FlightService::do_action(self.door.as_ref(), request).await
     }
 

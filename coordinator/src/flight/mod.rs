@@ -8,6 +8,8 @@
 //! - [`polls`]: statements that run while their clients ask after them.
 //! - [`tickets`]: the signed names of both; [`status`]: errors as clients see them.
 //! - [`sessions`]: which request belongs to which session.
+//! - [`put`]: values of parameters and rows of tables that clients send; [`whole`]: whether all came.
+//! - [`refused`]: what of Flight SQL there is not.
 //! - [`options`]: the options of a session; [`messages`]: Flight's messages about them.
 
 mod front;
@@ -15,11 +17,14 @@ mod messages;
 mod metadata;
 mod options;
 mod polls;
+mod put;
+mod refused;
 mod service;
 mod sessions;
 mod statements;
 mod status;
 mod tickets;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +43,7 @@ use crate::{Error, Result};
 use front::Front;
 use service::Door;
 use tickets::Signer;
+use whole::Whole;
 
 /// How long running requests may go on after shutdown began.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -66,7 +72,7 @@ pub(crate) async fn serve(
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(service)
+        .add_service(Whole(service))
         .serve_with_incoming_shutdown(incoming, async move {
             stop.cancelled().await;
         });

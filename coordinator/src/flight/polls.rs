@@ -27,6 +27,7 @@ use super::sessions::Key;
 use super::statements::{STATEMENTS_MAX, UNFETCHED, bounded};
 use super::status::status;
 use super::tickets::{self, Name, Purpose};
+use super::{put, refused};
 
 /// The type of the command in the descriptor of the next poll.
 const POLL_TYPE: &str = "type.inshore.dev/inshore.Poll";
@@ -172,13 +173,20 @@ impl Door {
         let query = command.unpack::<CommandStatementQuery>();
         let prepared = command.unpack::<CommandPreparedStatementQuery>();
         let planned = if let Some(query) = query.map_err(|e| malformed(&e))? {
+            refused::transaction(query.transaction_id.as_ref())?;
             let session = self.session(&request).map_err(status)?;
             let planned = session.plan(&query.query).await.map_err(status)?;
             (session, planned)
         } else if let Some(query) = prepared.map_err(|e| malformed(&e))? {
             let handle = text(&query.prepared_statement_handle).map_err(status)?;
             let prepared = self.prepared(&request, handle).map_err(status)?;
-            let planned = prepared.session.plan(&prepared.sql).await.map_err(status)?;
+            if let Some(bound) = &prepared.bound
+                && put::is_run_for_each(&prepared, &bound.values)
+            {
+                let info = self.info(request).await?;
+                return Ok(complete(info.into_inner()));
+            }
+            let planned = put::planned(&prepared).await.map_err(status)?;
             (prepared.session, planned)
         } else {
             let info = self.info(request).await?;
@@ -187,7 +195,7 @@ impl Door {
         let (session, planned) = planned;
         let descriptor = request.into_inner();
         if planned.effect() == Effect::Query {
-            let info = self.promise_planned(session, planned, descriptor).await;
+            let info = self.promise(session, planned, descriptor).await;
             return info.map(complete).map_err(status);
         }
         self.polls.check_room().map_err(status)?;

@@ -14,8 +14,9 @@ use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
     ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest,
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
-    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery,
-    CommandStatementUpdate, ProstMessageExt, SqlInfo, TicketStatementQuery,
+    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest,
+    CommandStatementQuery, CommandStatementSubstraitPlan, CommandStatementUpdate,
+    DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor,
@@ -32,17 +33,17 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::node::Coordinator;
-use crate::session::{Client, Effect, Planned, Session};
+use crate::session::{Client, Effect, Planned, Preparation, Session};
 use crate::{Error, Result};
 
 use super::messages::{CloseSessionResult, CloseStatus, SetSessionOptionsRequest};
 use super::metadata::{Asked, ServerInfo};
-use super::options;
 use super::polls::Polls;
 use super::sessions::{COOKIE, Key, Sessions, client_of};
 use super::statements::{Prepared, Promised, Statements};
 use super::status::status;
 use super::tickets::{Purpose, Signer};
+use super::{options, put, refused};
 
 /// Largest encoded batch towards a client, in bytes: clients cap messages at 4 to 16 MiB.
 const CLIENT_MESSAGE_BYTES: usize = 2 << 20;
@@ -96,20 +97,9 @@ impl Door {
         Ok(prepared)
     }
 
-    /// Plans a statement and promises its result under a ticket. One that changes something is
-    /// carried out at once, because clients do not always fetch its result.
-    async fn promise(
-        &self,
-        session: Arc<Session>,
-        sql: &str,
-        descriptor: FlightDescriptor,
-    ) -> Result<FlightInfo> {
-        let planned = session.plan(sql).await?;
-        self.promise_planned(session, planned, descriptor).await
-    }
-
-    /// As [`Self::promise`], of a statement that is planned.
-    pub(super) async fn promise_planned(
+    /// Promises the result of a statement under a ticket. One that changes something is carried out
+    /// at once, because clients do not always fetch its result.
+    pub(super) async fn promise(
         &self,
         session: Arc<Session>,
         planned: Planned,
@@ -131,6 +121,27 @@ impl Door {
         let ticket = self.statements.keep(id, promised)?;
         let info = info_of(&schema, Some(ticket), descriptor, &query_id)?;
         Ok(info.with_total_records(rows))
+    }
+
+    /// As [`Self::promise`], of a statement that was prepared.
+    async fn promise_prepared(
+        &self,
+        prepared: Prepared,
+        descriptor: FlightDescriptor,
+    ) -> Result<FlightInfo> {
+        if let Some(bound) = &prepared.bound
+            && put::is_run_for_each(&prepared, &bound.values)
+        {
+            let rows = put::for_each(&prepared, &bound.values).await?;
+            let schema = Arc::new(Schema::empty());
+            let promised = done(Arc::clone(&schema), vec![]);
+            let ticket = self.statements.keep(prepared.session.id, promised)?;
+            // Each of the runs has an id of its own.
+            let info = info_of(&schema, Some(ticket), descriptor, "")?;
+            return Ok(info.with_total_records(rows));
+        }
+        let planned = put::planned(&prepared).await?;
+        self.promise(prepared.session, planned, descriptor).await
     }
 
     async fn fetch(
@@ -202,8 +213,7 @@ impl Door {
         {
             let handle = text(&query.prepared_statement_handle).map_err(status)?;
             let prepared = self.prepared(&request, handle).map_err(status)?;
-            let described = prepared.session.describe(&prepared.sql).await;
-            described.map_err(status)?
+            put::described(&prepared).await.map_err(status)?
         } else {
             // Asking for metadata changes nothing.
             let info = self.info(request).await?;
@@ -317,7 +327,7 @@ pub(super) fn done(schema: SchemaRef, batches: Vec<RecordBatch>) -> Promised {
 
 /// Runs a statement that changes something to its end; how many rows it changed if it is one that
 /// changes rows, -1 where nobody knows.
-async fn carry_out(session: &Session, planned: Planned) -> Result<Option<i64>> {
+pub(super) async fn carry_out(session: &Session, planned: Planned) -> Result<Option<i64>> {
     let execution = session.run(planned).await?;
     let batches: Vec<RecordBatch> = execution.stream.try_collect().await?;
     let counts = batches.iter().flat_map(|batch| batch.columns().first());
@@ -329,12 +339,11 @@ async fn carry_out(session: &Session, planned: Planned) -> Result<Option<i64>> {
 
 /// Runs a statement; how many rows it changed. -1 for a query, which changes none and whose rows
 /// nobody asked for (Flight SQL, `DoPutUpdateResult`).
-async fn changed(session: Arc<Session>, sql: &str) -> Result<i64> {
-    let planned = session.plan(sql).await?;
+pub(super) async fn changed(session: &Session, planned: Planned) -> Result<i64> {
     match planned.effect() {
         // Not a row of it is sent, so none is computed.
         Effect::Query => Ok(-1),
-        Effect::Changes => Ok(carry_out(&session, planned).await?.unwrap_or(0)),
+        Effect::Changes => Ok(carry_out(session, planned).await?.unwrap_or(0)),
         Effect::Call => {
             let mut rows = session.run(planned).await?.stream;
             while rows.try_next().await?.is_some() {}
@@ -427,12 +436,14 @@ impl FlightSqlService for Door {
         query: CommandStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Rpc<Response<FlightInfo>> {
+        refused::transaction(query.transaction_id.as_ref())?;
         let session = self.session(&request).map_err(status)?;
         let descriptor = request.into_inner();
-        self.promise(session, &query.query, descriptor)
-            .await
-            .map(Response::new)
-            .map_err(status)
+        let info = async {
+            let planned = session.plan(&query.query).await?;
+            self.promise(session, planned, descriptor).await
+        };
+        info.await.map(Response::new).map_err(status)
     }
 
     async fn get_flight_info_prepared_statement(
@@ -444,8 +455,7 @@ impl FlightSqlService for Door {
             let handle = text(&query.prepared_statement_handle)?;
             let prepared = self.prepared(&request, handle)?;
             let descriptor = request.into_inner();
-            self.promise(prepared.session, &prepared.sql, descriptor)
-                .await
+            self.promise_prepared(prepared, descriptor).await
         };
         info.await.map(Response::new).map_err(status)
     }
@@ -469,7 +479,8 @@ impl FlightSqlService for Door {
         let execution = async {
             let handle = text(&query.prepared_statement_handle)?;
             let prepared = self.prepared(&request, handle)?;
-            prepared.session.execute(&prepared.sql).await
+            let planned = put::planned(&prepared).await?;
+            prepared.session.run(planned).await
         };
         let execution = execution.await.map_err(status)?;
         Ok(streamed(execution.schema, execution.stream))
@@ -481,7 +492,11 @@ impl FlightSqlService for Door {
         update: CommandStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Rpc<i64> {
-        let changed = async { changed(self.session(&request)?, &update.query).await };
+        refused::transaction(update.transaction_id.as_ref())?;
+        let changed = async {
+            let session = self.session(&request)?;
+            changed(&session, session.plan(&update.query).await?).await
+        };
         changed.await.map_err(status)
     }
 
@@ -494,9 +509,47 @@ impl FlightSqlService for Door {
         let changed = async {
             let handle = text(&update.prepared_statement_handle)?;
             let prepared = self.prepared(&request, handle)?;
-            changed(prepared.session, &prepared.sql).await
+            put::update(&prepared, request.into_inner()).await
         };
         changed.await.map_err(status)
+    }
+
+    /// Takes the values of a prepared statement's parameters. The handle stays the same, so that it
+    /// does not matter whether a client goes on with the one in the answer.
+    async fn do_put_prepared_statement_query(
+        &self,
+        query: CommandPreparedStatementQuery,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Rpc<DoPutPreparedStatementResult> {
+        let bound = async {
+            let handle = text(&query.prepared_statement_handle)?;
+            let prepared = self.prepared(&request, handle)?;
+            let values = put::values(&prepared, request.into_inner()).await?;
+            self.statements.bind(handle, values)
+        };
+        bound.await.map_err(status)?;
+        Ok(DoPutPreparedStatementResult {
+            prepared_statement_handle: Some(query.prepared_statement_handle),
+        })
+    }
+
+    async fn do_put_statement_ingest(
+        &self,
+        command: CommandStatementIngest,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Rpc<i64> {
+        refused::transaction(command.transaction_id.as_ref())?;
+        let session = self.session(&request).map_err(status)?;
+        let rows = put::ingest(&session, command, request.into_inner()).await;
+        rows.map_err(status)
+    }
+
+    async fn do_put_substrait_plan(
+        &self,
+        _command: CommandStatementSubstraitPlan,
+        _request: Request<PeekableFlightDataStream>,
+    ) -> Rpc<i64> {
+        Err(Status::unimplemented(refused::SUBSTRAIT))
     }
 
     async fn do_action_create_prepared_statement(
@@ -504,17 +557,19 @@ impl FlightSqlService for Door {
         query: ActionCreatePreparedStatementRequest,
         request: Request<Action>,
     ) -> Rpc<ActionCreatePreparedStatementResult> {
+        refused::transaction(query.transaction_id.as_ref())?;
         let created = async {
             let session = self.session(&request)?;
-            let schema = session.describe(&query.query).await?;
-            let handle = self.statements.prepare(session, &query.query)?;
-            Ok::<_, Error>((handle, schema))
+            let Preparation { schema, parameters } = session.prepare(&query.query).await?;
+            let fields = Arc::clone(&parameters.schema);
+            let handle = self.statements.prepare(session, &query.query, parameters)?;
+            Ok::<_, Error>((handle, schema, fields))
         };
-        let (handle, schema) = created.await.map_err(status)?;
+        let (handle, schema, parameters) = created.await.map_err(status)?;
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: Bytes::from(handle),
             dataset_schema: ipc_schema(&schema)?,
-            parameter_schema: ipc_schema(&Schema::empty())?,
+            parameter_schema: ipc_schema(&parameters)?,
         })
     }
 

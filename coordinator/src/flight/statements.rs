@@ -3,6 +3,7 @@
 //! signed too, see [`super::tickets`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use uuid::Uuid;
 
+use crate::parameters::Parameters;
 use crate::session::{Planned, Session};
 use crate::{Error, Result};
 
@@ -18,6 +20,9 @@ use super::tickets::{self, Name, Purpose, Signer};
 
 /// Results that wait to be fetched, and prepared statements, at most.
 pub(super) const STATEMENTS_MAX: usize = 10_000;
+
+/// Values of parameters of all prepared statements, at most, in bytes.
+const BOUND_BYTES_MAX: usize = 256 << 20;
 
 /// A result that nobody fetched within this time is forgotten.
 pub(super) const UNFETCHED: Duration = Duration::from_secs(10 * 60);
@@ -50,7 +55,23 @@ struct Waiting {
 pub(super) struct Prepared {
     pub(super) session: Arc<Session>,
     pub(super) sql: Arc<str>,
+    pub(super) parameters: Arc<Parameters>,
+    /// The values of its parameters, once there are.
+    pub(super) bound: Option<Arc<Binding>>,
     used: Instant,
+}
+
+/// Values of a prepared statement's parameters, which take room until they are dropped.
+pub(super) struct Binding {
+    pub(super) values: RecordBatch,
+    bytes: usize,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Drop for Binding {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// All statements of the door.
@@ -58,6 +79,8 @@ pub(super) struct Statements {
     pub(super) signer: Signer,
     waiting: DashMap<String, Waiting>,
     prepared: DashMap<String, Prepared>,
+    /// Bytes of all values of parameters.
+    bound_bytes: Arc<AtomicUsize>,
 }
 
 impl Statements {
@@ -66,6 +89,7 @@ impl Statements {
             signer,
             waiting: DashMap::new(),
             prepared: DashMap::new(),
+            bound_bytes: Arc::default(),
         }
     }
 
@@ -93,7 +117,12 @@ impl Statements {
     }
 
     /// Keeps a prepared statement; returns its handle.
-    pub(super) fn prepare(&self, session: Arc<Session>, sql: &str) -> Result<String> {
+    pub(super) fn prepare(
+        &self,
+        session: Arc<Session>,
+        sql: &str,
+        parameters: Parameters,
+    ) -> Result<String> {
         bounded(self.prepared.len(), "prepared statements are open")?;
         let handle = Uuid::new_v4().to_string();
         self.prepared.insert(
@@ -101,19 +130,46 @@ impl Statements {
             Prepared {
                 session,
                 sql: sql.into(),
+                parameters: Arc::new(parameters),
+                bound: None,
                 used: Instant::now(),
             },
         );
         Ok(handle)
     }
 
+    /// Gives a prepared statement the values of its parameters, in place of others.
+    pub(super) fn bind(&self, handle: &str, values: Option<RecordBatch>) -> Result<()> {
+        let bound = values.map(|values| self.binding(values)).transpose()?;
+        match self.prepared.get_mut(handle) {
+            Some(mut prepared) => {
+                prepared.bound = bound;
+                Ok(())
+            }
+            None => Err(unknown()),
+        }
+    }
+
+    fn binding(&self, values: RecordBatch) -> Result<Arc<Binding>> {
+        let bytes = values.get_array_memory_size();
+        let binding = Arc::new(Binding {
+            values,
+            bytes,
+            taken: Arc::clone(&self.bound_bytes),
+        });
+        let before = self.bound_bytes.fetch_add(bytes, Ordering::Relaxed);
+        match before.saturating_add(bytes) <= BOUND_BYTES_MAX {
+            true => Ok(binding),
+            false => Err(Error::ResourceExhausted(
+                "values of parameters take too much memory; close prepared statements".to_owned(),
+            )),
+        }
+    }
+
     /// A prepared statement.
     pub(super) fn prepared(&self, handle: &str) -> Result<Prepared> {
         let Some(mut prepared) = self.prepared.get_mut(handle) else {
-            return Err(Error::NotFound(
-                "there is no such prepared statement; it was closed, or not used for an hour"
-                    .to_owned(),
-            ));
+            return Err(unknown());
         };
         prepared.used = Instant::now();
         Ok(prepared.clone())
@@ -138,6 +194,12 @@ impl Statements {
         self.prepared
             .retain(|_, prepared| prepared.used.elapsed() < PREPARED_IDLE);
     }
+}
+
+fn unknown() -> Error {
+    Error::NotFound(
+        "there is no such prepared statement; it was closed, or not used for an hour".to_owned(),
+    )
 }
 
 pub(super) fn bounded(count: usize, what: &str) -> Result<()> {

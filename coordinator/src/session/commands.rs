@@ -10,7 +10,7 @@ use inshore_lake::table::IcebergTable;
 
 use super::{SESSION_TABLES_MAX, Session};
 use crate::names::Mention;
-use crate::{Error, Result, ddl};
+use crate::{Error, Result, ddl, system};
 
 /// How long a statement of the session may take, in seconds. It cannot outlast the coordinator's.
 pub(super) const STATEMENT_TIMEOUT: &str = "inshore.statement_timeout_seconds";
@@ -95,7 +95,8 @@ impl Session {
         };
         if let Some(namespace) = &namespace {
             let existing = catalogs.namespaces(&catalog).await?;
-            if !existing.contains(namespace) {
+            let of_ours = [system::SCHEMA, "information_schema"].contains(&namespace.as_str());
+            if !of_ours && !existing.contains(namespace) {
                 let near = inshore_lake::catalog::suggest(namespace, &existing);
                 let hint = match near.is_empty() {
                     true => String::new(),

@@ -9,7 +9,9 @@ mod client;
 mod commands;
 mod defaults;
 mod files;
+mod ingest;
 mod own;
+mod parameters;
 mod resolve;
 mod show;
 mod views;
@@ -54,6 +56,10 @@ use crate::result::ResultShape;
 use crate::statement::{self, Kind};
 use crate::{Error, Result, ddl, explain, truncate};
 
+pub use self::ingest::{IfMissing, IfThere, Ingest};
+pub use self::parameters::Preparation;
+use self::parameters::Values;
+use crate::parameters::Bound;
 pub use client::Client;
 
 /// Tables that one session may have opened by their files.
@@ -101,6 +107,11 @@ enum Body {
         plan: LogicalPlan,
         config: SessionConfig,
     },
+    /// A query for several rows of parameters.
+    Plans {
+        plans: Vec<LogicalPlan>,
+        config: SessionConfig,
+    },
     /// `EXPLAIN` of a query.
     Explain {
         plan: LogicalPlan,
@@ -139,7 +150,7 @@ impl Planned {
             | Some(Body::Done)
             | None => Effect::Changes,
             Some(Body::Call(_)) => Effect::Call,
-            Some(Body::Plan { .. } | Body::Explain { .. }) => Effect::Query,
+            Some(Body::Plan { .. } | Body::Plans { .. } | Body::Explain { .. }) => Effect::Query,
         }
     }
 }
@@ -226,14 +237,23 @@ impl Session {
 
     /// Plans a statement. Commands, which have no result, are carried out here.
     pub async fn plan(&self, sql: &str) -> Result<Planned> {
+        // Boxed: the states of all kinds of statements together are large, and callers hold several.
+        self.plan_as(sql, Box::pin(self.plan_body(sql, None))).await
+    }
+
+    /// Registers a statement under its text, and plans it.
+    async fn plan_as(
+        &self,
+        text: &str,
+        body: impl Future<Output = Result<(ResultShape, Body)>>,
+    ) -> Result<Planned> {
         let user = self.client.user.clone();
-        let query = self.node.queries.begin(sql, self.id, user);
+        let query = self.node.queries.begin(text, self.id, user);
         self.statements.fetch_add(1, Ordering::Relaxed);
         let limit = self.time_limit();
         // A client that goes away while its statement is planned leaves none behind.
         let mut begun = Begun::new(Arc::clone(&query), Arc::clone(&self.node));
-        // Boxed: the states of all kinds of statements together are large, and callers hold several.
-        let planned = query.within(limit, Box::pin(self.plan_body(sql))).await;
+        let planned = query.within(limit, body).await;
         begun.over = true;
         match planned {
             Ok((shape, body)) => Ok(Planned {
@@ -268,9 +288,13 @@ impl Session {
     /// The schema of a statement's result, empty for one that changes something: a client tells by
     /// that what to ask for. Nothing is carried out.
     pub async fn describe(&self, sql: &str) -> Result<SchemaRef> {
-        let (kind, mentions) = self.read(sql)?;
+        self.describe_with(sql, None).await
+    }
+
+    async fn describe_with(&self, sql: &str, bound: Option<&Bound>) -> Result<SchemaRef> {
+        let (kind, mentions, _) = self.read(sql, Values::of(bound))?;
         let kind = self.without_show(kind).await?;
-        let config = self.settings.lock().clone();
+        let config = self.config(bound);
         let (shape, _) = match kind {
             Kind::Plan(statement) => {
                 let plan = self
@@ -300,14 +324,20 @@ impl Session {
                 let schema = self.procedure(&call, config)?.schema();
                 return Ok(Arc::clone(ResultShape::of_arrow(&schema).schema()));
             }
+            Kind::CreateTableAs(table) if bound.is_some() => {
+                // What is wrong with the types of parameters is told now.
+                self.query_plan(table.query, &mentions, config).await?;
+                return Ok(Arc::new(Schema::empty()));
+            }
             _ => return Ok(Arc::new(Schema::empty())),
         };
         Ok(Arc::clone(shape.schema()))
     }
 
-    fn read(&self, sql: &str) -> Result<(Kind, Vec<Mention>)> {
+    /// A statement's kind, the tables that it names, and how many parameters it has.
+    fn read(&self, sql: &str, values: Values<'_>) -> Result<(Kind, Vec<Mention>, usize)> {
         if let Some(query_id) = statement::killed(sql)? {
-            return Ok((Kind::Kill(query_id), vec![]));
+            return Ok((Kind::Kill(query_id), vec![], 0));
         }
         let state = || self.node.local_state(self.settings.lock().clone());
         let defaults = Defaults::of(&state);
@@ -316,28 +346,30 @@ impl Session {
         let in_catalog = |name: &str| catalogs.contains(name);
         let mentions = names::fold(&mut parsed.statement, parsed.clauses, in_catalog)?;
         let folded: Vec<_> = mentions.iter().map(|m| m.parts.clone()).collect();
+        let count = crate::parameters::take(&mut parsed.statement, values.mode())?;
         let kind = statement::classify(parsed.statement, &parsed.definition, &folded, defaults)?;
-        Ok((kind, mentions))
+        values.check(count, &kind)?;
+        Ok((kind, mentions, count))
     }
 
-    async fn plan_body(&self, sql: &str) -> Result<(ResultShape, Body)> {
-        let (kind, mentions) = self.read(sql)?;
+    async fn plan_body(&self, sql: &str, bound: Option<&Bound>) -> Result<(ResultShape, Body)> {
+        let (kind, mentions, _) = self.read(sql, Values::of(bound))?;
         let kind = self.without_show(kind).await?;
         let done = || (ResultShape::of_arrow(&Schema::empty()), Body::Done);
         match kind {
-            Kind::Plan(statement) => {
-                let config = self.settings.lock().clone();
-                let plan = self
-                    .logical_plan(statement, &mentions, config.clone())
-                    .await?;
-                match plan {
-                    LogicalPlan::Statement(command) => {
-                        self.apply(command)?;
-                        Ok(done())
-                    }
-                    plan => self.body_of(plan, config),
+            Kind::Plan(statement) => match self.bound_body(statement, &mentions, bound).await? {
+                (
+                    _,
+                    Body::Plan {
+                        plan: LogicalPlan::Statement(command),
+                        ..
+                    },
+                ) => {
+                    self.apply(command)?;
+                    Ok(done())
                 }
-            }
+                planned => Ok(planned),
+            },
             Kind::ShowCreate(parts) => {
                 let config = self.settings.lock().clone();
                 let plan = self.show_create(&parts, &mentions, config.clone()).await?;
@@ -359,13 +391,12 @@ impl Session {
                 self.drop_views(&names, if_exists).await?;
                 Ok(done())
             }
-            Kind::Rewritten(sql) => Box::pin(self.plan_body(&sql)).await,
+            Kind::Rewritten(sql) => Box::pin(self.plan_body(&sql, None)).await,
             // There is a query in its place.
             Kind::Show(_) => Ok(done()),
             Kind::CreateTableAs(table) => {
-                let config = self.settings.lock().clone();
-                let insert = self.create_table_as(&table, &mentions, config.clone());
-                let insert = Box::new(insert.await?);
+                let config = self.config(bound);
+                let insert = Box::new(self.create_table_as(*table, &mentions, bound).await?);
                 let shape = ResultShape::of_arrow(&insert::schema());
                 Ok((shape, Body::Insert { insert, config }))
             }
@@ -376,10 +407,10 @@ impl Session {
                 Ok((shape, Body::Call(procedure)))
             }
             Kind::Copy(statement) => {
-                let config = self.settings.lock().clone();
+                let config = self.config(bound);
                 let copy = Copy::new(&statement)?;
-                let query = copy::query(&statement)?;
-                let plan = self.query_plan(query, &mentions, config.clone()).await?;
+                let query = as_statement(copy::query(&statement)?);
+                let plan = self.bound_plan(query, &mentions, bound).await?;
                 let shape = ResultShape::of_arrow(&insert::schema());
                 Ok((shape, Body::Copy { copy, plan, config }))
             }
@@ -427,14 +458,15 @@ impl Session {
 
     async fn create_table_as(
         &self,
-        table: &NewTableAs,
+        table: NewTableAs,
         mentions: &[Mention],
-        config: SessionConfig,
+        bound: Option<&Bound>,
     ) -> Result<Insert> {
         let catalogs = &self.node.options.catalogs;
         let name = ddl::table_name(catalogs, &self.defaults(), &table.name);
-        let plan = self.query_plan(table.query.clone(), mentions, config);
-        Insert::into_new(name, table, plan.await?)
+        let query = as_statement(table.query.clone());
+        let plan = self.bound_plan(query, mentions, bound).await?;
+        Insert::into_new(name, &table, plan)
     }
 
     async fn query_plan(
@@ -443,9 +475,8 @@ impl Session {
         mentions: &[Mention],
         config: SessionConfig,
     ) -> Result<LogicalPlan> {
-        let query = SqlStatement::Query(query);
-        let query = datafusion::sql::parser::Statement::Statement(Box::new(query));
-        self.logical_plan(query, mentions, config).await
+        self.logical_plan(as_statement(query), mentions, config)
+            .await
     }
 
     /// # Errors
@@ -541,6 +572,9 @@ impl Session {
                 let stream = execute_stream(Arc::clone(&plan), state.task_ctx())?;
                 Ok((plan, stream))
             }
+            Body::Plans { plans, config } => {
+                parameters::run_in_turn(&self.node, plans, config, shape).await
+            }
             Body::Insert { insert, config } => {
                 let catalogs = Arc::clone(&self.node.options.catalogs);
                 let Some(mut prepared) = insert.prepare(&catalogs).await? else {
@@ -634,15 +668,28 @@ impl Session {
         config: SessionConfig,
         query: &Query,
     ) -> Result<(Arc<dyn ExecutionPlan>, SessionState)> {
-        let state = match self.node.options.topology == Topology::Cluster && reads_a_lake(plan)? {
-            true => self.node.cluster_state(config).await?,
-            false => self.node.local_state(config),
-        };
-        let physical = state.create_physical_plan(plan).await?;
+        let (physical, state) = physical_plan(&self.node, plan, config).await?;
         let workers = state.config().get_extension::<QueryWorkers>();
         query.has_tasks(metrics::tasks(&physical, workers.as_deref())?);
         Ok((physical, state))
     }
+}
+
+async fn physical_plan(
+    node: &Arc<Coordinator>,
+    plan: &LogicalPlan,
+    config: SessionConfig,
+) -> Result<(Arc<dyn ExecutionPlan>, SessionState)> {
+    let state = match node.options.topology == Topology::Cluster && reads_a_lake(plan)? {
+        true => node.cluster_state(config).await?,
+        false => node.local_state(config),
+    };
+    let physical = state.create_physical_plan(plan).await?;
+    Ok((physical, state))
+}
+
+fn as_statement(query: Box<SqlQuery>) -> datafusion::sql::parser::Statement {
+    datafusion::sql::parser::Statement::Statement(Box::new(SqlStatement::Query(query)))
 }
 
 /// Whether the plan reads a table of a lake; if not, no worker is needed.

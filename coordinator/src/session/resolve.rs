@@ -19,7 +19,7 @@ use super::Session;
 use crate::listing::information_schema;
 use crate::metadata_columns::{self, Metadata};
 use crate::names::Mention;
-use crate::{Error, Result, as_of, describe, system};
+use crate::{Error, Result, as_of, describe, parameters, system};
 
 /// A statement, or the query of a view, before it is planned.
 pub(super) struct Unit {
@@ -95,7 +95,8 @@ impl Session {
             config,
             references,
         } = unit;
-        let state = self.node.local_state(config);
+        let mut state = self.node.local_state(config);
+        parameters::register(&mut state)?;
         self.open_files(&references, &mentions, &state, catalogs)
             .await?;
         self.check_names(&references, &mentions, &state, catalogs)

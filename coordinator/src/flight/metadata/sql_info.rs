@@ -176,7 +176,7 @@ fn server(info: &mut Info) {
         SqlSupportedTransaction::None as i32,
     );
     info.tell(Id::FlightSqlServerCancel, true);
-    info.tell(Id::FlightSqlServerBulkIngestion, false);
+    info.tell(Id::FlightSqlServerBulkIngestion, true);
     info.tell(Id::FlightSqlServerIngestTransactionsSupported, false);
     let idle = i32::try_from(PREPARED_IDLE.as_millis()).unwrap_or(i32::MAX);
     info.tell(Id::FlightSqlServerStatementTimeout, idle);
@@ -401,7 +401,8 @@ fn transactions(info: &mut Info) {
     );
     info.tell(Id::SqlDataDefinitionCausesTransactionCommit, false);
     info.tell(Id::SqlDataDefinitionsInTransactionsIgnored, false);
-    info.tell(Id::SqlBatchUpdatesSupported, false);
+    // A prepared statement takes many rows of values.
+    info.tell(Id::SqlBatchUpdatesSupported, true);
     info.tell(Id::SqlSavepointsSupported, false);
     info.tell(Id::SqlLocatorsUpdateCopy, false);
     // Results are read once, from the first row to the last.
