@@ -10,7 +10,8 @@
 //! - [`parameters`]: `?` and `$1` in statements, and their values.
 //! - [`files`], [`copy`]: files as tables, and tables into files.
 //! - [`procedures`]: what `CALL` calls.
-//! - [`result`]: the one schema a result has towards a client.
+//! - [`result`]: the one schema a result has towards a client; [`columns`]: what it is told of columns.
+//! - [`listing`]: what there is: schemas, tables, views and their columns; `information_schema`.
 //! - [`query`]: the life of a query, from planning to its last figures.
 //! - [`membership`]: which workers are live.
 //! - [`system`]: the `system` schema: queries and workers as tables.
@@ -19,6 +20,7 @@
 //! The coordinator never depends on the worker crate: they meet over Arrow Flight only.
 
 pub mod as_of;
+mod columns;
 pub mod copy;
 pub mod ddl;
 pub mod describe;
@@ -27,6 +29,7 @@ mod explain;
 pub mod files;
 pub mod flight;
 pub mod insert;
+mod listing;
 pub mod membership;
 pub mod metadata_columns;
 pub mod names;

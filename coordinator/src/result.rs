@@ -13,6 +13,8 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
 
+use crate::columns;
+
 /// Brings batches into the announced schema.
 #[derive(Clone, Debug)]
 pub struct ResultShape {
@@ -27,6 +29,19 @@ impl ResultShape {
 
     /// The shape of batches with this schema.
     pub fn of_arrow(schema: &Schema) -> Self {
+        let plain = Self::plain(schema);
+        let fields = plain.schema.fields().iter().map(|field| {
+            let told = columns::of_result(field.data_type());
+            field.as_ref().clone().with_metadata(told)
+        });
+        let fields = fields.collect::<Vec<_>>();
+        Self {
+            schema: Arc::new(Schema::new(fields)),
+        }
+    }
+
+    /// As [`Self::of_arrow`], without what only clients of Flight SQL are told of columns: for files.
+    pub fn plain(schema: &Schema) -> Self {
         let fields = schema.fields().iter().map(client_field).collect::<Vec<_>>();
         Self {
             schema: Arc::new(Schema::new(fields)),
@@ -73,7 +88,8 @@ fn client_field(field: &FieldRef) -> Field {
     Field::new(field.name(), client_type(field.data_type()), true)
 }
 
-fn client_type(data_type: &DataType) -> DataType {
+/// The type that clients get for one of ours.
+pub(crate) fn client_type(data_type: &DataType) -> DataType {
     let inner = |field: &FieldRef| {
         Arc::new(
             field
@@ -115,10 +131,10 @@ mod tests {
         let shape = ResultShape::of_arrow(&schema);
         let batch = RecordBatch::try_new(Arc::new(schema), vec![names]).unwrap();
         let batch = shape.apply(batch).unwrap();
-        assert_eq!(
-            batch.schema().field(0),
-            &Field::new("name", DataType::Utf8, true)
-        );
+        let name = Field::new("name", DataType::Utf8, true);
+        let told = columns::of_result(&DataType::Utf8);
+        assert_eq!(batch.schema().field(0), &name.clone().with_metadata(told));
+        assert_eq!(ResultShape::plain(&batch.schema()).schema().field(0), &name);
         assert_eq!(batch.column(0).len(), 2);
     }
 

@@ -30,6 +30,8 @@ pub enum Kind {
     Plan(Statement),
     /// Plan this instead: a statement that is short for a query on the information schema.
     Rewritten(String),
+    /// List tables or columns.
+    Show(Box<Show>),
     /// Show the statement that would create this table, by its folded name.
     ShowCreate(Vec<String>),
     /// Have a query end.
@@ -74,6 +76,20 @@ pub enum Kind {
         if_exists: bool,
         /// Whether their files are deleted.
         purge: bool,
+    },
+}
+
+/// A statement that lists what there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// `SHOW TABLES`.
+    Tables(ShowStatementOptions),
+    /// `SHOW COLUMNS`; all that is known of them, or the usual.
+    Columns {
+        /// `FULL` or `EXTENDED`.
+        all: bool,
+        /// Of which table, and which of them.
+        options: ShowStatementOptions,
     },
 }
 
@@ -285,11 +301,27 @@ pub fn classify(
         } => Kind::ShowCreate(names.first().cloned().unwrap_or_default()),
         SqlStatement::ShowSchemas { show_options, .. }
         | SqlStatement::ShowDatabases { show_options, .. } => {
-            Kind::Rewritten(show("schema_name", "schemata", &show_options))
+            Kind::Rewritten(show("schema_name", "schemata", &show_options)?)
         }
         SqlStatement::ShowCatalogs { show_options, .. } => {
-            Kind::Rewritten(show("catalog_name", "schemata", &show_options))
+            Kind::Rewritten(show("catalog_name", "schemata", &show_options)?)
         }
+        SqlStatement::ShowTables {
+            terse: false,
+            history: false,
+            extended: false,
+            full: false,
+            external: false,
+            show_options,
+        } => Kind::Show(Box::new(Show::Tables(show_options))),
+        SqlStatement::ShowColumns {
+            extended,
+            full,
+            show_options,
+        } => Kind::Show(Box::new(Show::Columns {
+            all: extended || full,
+            options: show_options,
+        })),
         SqlStatement::Query(_)
         | SqlStatement::Insert(_)
         | SqlStatement::Explain { .. }
@@ -297,7 +329,6 @@ pub fn classify(
         | SqlStatement::Set(_)
         | SqlStatement::Reset(_)
         | SqlStatement::ShowTables { .. }
-        | SqlStatement::ShowColumns { .. }
         | SqlStatement::ShowVariable { .. }
         | SqlStatement::ShowFunctions { .. }
         | SqlStatement::ShowCreate { .. } => Kind::Plan(Statement::Statement(sql)),
@@ -334,16 +365,33 @@ fn use_target(target: Use) -> Result<Vec<String>> {
     ddl::folded(&name)
 }
 
-fn show(column: &str, view: &str, options: &ShowStatementOptions) -> String {
+fn show(column: &str, view: &str, options: &ShowStatementOptions) -> Result<String> {
     use datafusion::sql::sqlparser::ast::{ShowStatementFilter, ShowStatementFilterPosition};
-    let filter = match &options.filter_position {
-        Some(
-            ShowStatementFilterPosition::Infix(ShowStatementFilter::Like(pattern))
-            | ShowStatementFilterPosition::Suffix(ShowStatementFilter::Like(pattern)),
-        ) => format!(" WHERE {column} LIKE '{}'", pattern.replace('\'', "''")),
-        _ => String::new(),
+    let mut conditions = Vec::new();
+    if let Some(
+        ShowStatementFilterPosition::Infix(ShowStatementFilter::Like(pattern))
+        | ShowStatementFilterPosition::Suffix(ShowStatementFilter::Like(pattern)),
+    ) = &options.filter_position
+    {
+        conditions.push(format!("{column} LIKE {}", text_literal(pattern)));
+    }
+    let parent = options.show_in.as_ref();
+    if let Some(catalog) = parent.and_then(|parent| parent.parent_name.as_ref()) {
+        let catalog = ddl::folded(catalog)?.join(".");
+        conditions.push(format!("catalog_name = {}", text_literal(&catalog)));
+    }
+    let filter = match conditions.is_empty() {
+        true => String::new(),
+        false => format!(" WHERE {}", conditions.join(" AND ")),
     };
-    format!("SELECT DISTINCT {column} FROM information_schema.{view}{filter} ORDER BY 1")
+    Ok(format!(
+        "SELECT DISTINCT {column} FROM information_schema.{view}{filter} ORDER BY 1"
+    ))
+}
+
+/// A text as SQL writes it.
+pub fn text_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// The message of a DataFusion error in one line, with the place in the statement where it is

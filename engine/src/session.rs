@@ -57,7 +57,6 @@ pub fn runtime(options: &EngineOptions, stores: &Stores) -> Result<Arc<RuntimeEn
 pub fn base_config(options: &EngineOptions, deletes: &Arc<DeleteCache>) -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_extension(Arc::clone(deletes))
-        .with_information_schema(true)
         .with_batch_size(options.batch_size)
         .with_target_partitions(options.partitions())
         .with_option_extension(PlacementOptions {

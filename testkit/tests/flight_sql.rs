@@ -96,7 +96,7 @@ async fn metadata_names_catalogs_schemas_and_tables() {
     let info = client.get_table_types().await.unwrap();
     assert_eq!(
         rows::sorted(&fetch(&mut client, info).await).unwrap(),
-        ["TABLE"]
+        ["SYSTEM TABLE", "TABLE", "VIEW"]
     );
 
     let info = client

@@ -242,6 +242,26 @@ async fn a_rest_catalog_keeps_views_for_everybody() {
         }
     }
     fails(&other, "SELECT * FROM s.spark", &["lake.s.spark", "hive"]).await;
+    // They are listed with the tables, and one that cannot be read hides no other.
+    answers(
+        &other,
+        "SHOW TABLES FROM s LIKE 's%'",
+        &["lake|s|spark|VIEW", "lake|s|sums|VIEW"],
+    )
+    .await;
+    answers(
+        &other,
+        "SELECT table_name, column_name, data_type FROM information_schema.columns \
+         WHERE table_schema = 's' AND table_name LIKE 's%'",
+        &["sums|k|bigint", "sums|total|bigint"],
+    )
+    .await;
+    answers(
+        &other,
+        "SELECT definition FROM information_schema.views WHERE table_name = 'sums'",
+        &["SELECT 1 AS k, 99999 AS total"],
+    )
+    .await;
     // Tables of such a catalog are replaced too, once, also when the answer is lost.
     for fault in [rest_server::Fault::Conflict, rest_server::Fault::DropAfter] {
         let table = ("s".to_owned(), "t".to_owned());

@@ -97,7 +97,7 @@ impl FlightService for Front {
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Rpc<FlightInfo> {
         check(request.get_ref())?;
-        FlightService::get_flight_info(self.door.as_ref(), request).await
+        self.door.info(request).await
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Rpc<PollInfo> {
@@ -111,7 +111,7 @@ impl FlightService for Front {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Rpc<Self::DoGetStream> {
-        FlightService::do_get(self.door.as_ref(), request).await
+        self.door.rows(request).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Rpc<Self::DoPutStream> {

@@ -2,7 +2,8 @@
 //!
 //! - [`front`]: the Flight service; what Flight SQL does not say is answered there.
 //! - [`service`]: the requests of Flight SQL, each turned into calls on a session.
-//! - [`metadata`]: catalogs, schemas, tables and what the server can do, as Flight SQL wants them.
+//! - [`metadata`]: catalogs, schemas, tables, keys, types and what the server can do, as Flight SQL
+//!   wants them.
 //! - [`statements`]: planned and prepared statements between two requests of a client.
 //! - [`polls`]: statements that run while their clients ask after them.
 //! - [`tickets`]: the signed names of both; [`status`]: errors as clients see them.

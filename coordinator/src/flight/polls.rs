@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{Any, CommandPreparedStatementQuery, CommandStatementQuery};
 use arrow_flight::{FlightDescriptor, FlightInfo, PollInfo};
 use dashmap::DashMap;
@@ -184,13 +183,13 @@ impl Door {
             if let Some(bound) = &prepared.bound
                 && put::is_run_for_each(&prepared, &bound.values)
             {
-                let info = FlightService::get_flight_info(self, request).await?;
+                let info = self.info(request).await?;
                 return Ok(complete(info.into_inner()));
             }
             let planned = put::planned(&prepared).await.map_err(status)?;
             (prepared.session, planned)
         } else {
-            let info = FlightService::get_flight_info(self, request).await?;
+            let info = self.info(request).await?;
             return Ok(complete(info.into_inner()));
         };
         let (session, planned) = planned;

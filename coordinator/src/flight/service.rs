@@ -14,11 +14,9 @@ use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
     ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest,
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
-    CommandGetCatalogs, CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTableTypes,
-    CommandGetTables, CommandPreparedStatementQuery, CommandPreparedStatementUpdate,
-    CommandStatementIngest, CommandStatementQuery, CommandStatementSubstraitPlan,
-    CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo,
-    TicketStatementQuery,
+    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest,
+    CommandStatementQuery, CommandStatementSubstraitPlan, CommandStatementUpdate,
+    DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor,
@@ -26,7 +24,6 @@ use arrow_flight::{
     SchemaResult, Ticket,
 };
 use bytes::Bytes;
-use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -40,12 +37,13 @@ use crate::session::{Client, Effect, Planned, Preparation, Session};
 use crate::{Error, Result};
 
 use super::messages::{CloseSessionResult, CloseStatus, SetSessionOptionsRequest};
+use super::metadata::{Asked, ServerInfo};
 use super::polls::Polls;
 use super::sessions::{COOKIE, Key, Sessions, client_of};
 use super::statements::{Prepared, Promised, Statements};
 use super::status::status;
 use super::tickets::{Purpose, Signer};
-use super::{metadata, options, put, refused};
+use super::{options, put, refused};
 
 /// Largest encoded batch towards a client, in bytes: clients cap messages at 4 to 16 MiB.
 const CLIENT_MESSAGE_BYTES: usize = 2 << 20;
@@ -59,6 +57,7 @@ pub(super) struct Door {
     pub(super) sessions: Sessions,
     pub(super) statements: Statements,
     pub(super) polls: Polls,
+    server: ServerInfo,
 }
 
 impl Door {
@@ -67,6 +66,7 @@ impl Door {
             sessions: Sessions::new(Arc::clone(&node)),
             statements: Statements::new(signer),
             polls: Polls::default(),
+            server: ServerInfo::default(),
             node,
         }
     }
@@ -165,6 +165,31 @@ impl Door {
         })
     }
 
+    /// What a descriptor's command gives, and where. Metadata is answered under the command itself
+    /// as its ticket.
+    pub(super) async fn info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Rpc<Response<FlightInfo>> {
+        let Some(asked) = Asked::of(&request.get_ref().cmd) else {
+            return FlightService::get_flight_info(self, request).await;
+        };
+        let schema = asked.schema(&self.server, &self.node).map_err(status)?;
+        let info = flight_info(&schema, asked.into_ticket(), request.into_inner());
+        info.map(Response::new).map_err(status)
+    }
+
+    /// The rows that a ticket stands for.
+    pub(super) async fn rows(&self, request: Request<Ticket>) -> Rpc<Response<FlightStream>> {
+        let Some(asked) = Asked::of(&request.get_ref().ticket) else {
+            return FlightService::do_get(self, request).await;
+        };
+        let session = self.session(&request).map_err(status)?;
+        let answer = asked.answer(&self.server, &session).await.map_err(status)?;
+        let schema = answer.schema();
+        Ok(encoded(schema, futures::stream::once(async { Ok(answer) })))
+    }
+
     /// The schema of what a descriptor's command gives. Nothing is carried out.
     pub(super) async fn result_schema(
         &self,
@@ -191,7 +216,7 @@ impl Door {
             put::described(&prepared).await.map_err(status)?
         } else {
             // Asking for metadata changes nothing.
-            let info = FlightService::get_flight_info(self, request).await?;
+            let info = self.info(request).await?;
             let schema = info.into_inner().schema;
             return Ok(SchemaResult { schema });
         };
@@ -361,17 +386,6 @@ pub(super) fn info_of(
     Ok(info.with_app_metadata(query_id.to_owned()))
 }
 
-/// Metadata is answered under the command itself as its ticket.
-fn metadata_info(
-    command: &impl ProstMessageExt,
-    schema: &Schema,
-    request: Request<FlightDescriptor>,
-) -> Rpc<Response<FlightInfo>> {
-    flight_info(schema, command.as_any(), request.into_inner())
-        .map(Response::new)
-        .map_err(status)
-}
-
 fn encoded(
     schema: SchemaRef,
     batches: impl Stream<Item = std::result::Result<RecordBatch, FlightError>> + Send + 'static,
@@ -389,17 +403,6 @@ fn streamed(schema: SchemaRef, stream: SendableRecordBatchStream) -> Response<Fl
     let batches =
         stream.map_err(|error| FlightError::Tonic(Box::new(status(Error::Execution(error)))));
     encoded(schema, batches)
-}
-
-/// An answer about metadata that could not be put together: a defect of ours.
-fn broken_answer(error: FlightError) -> Error {
-    Error::Execution(DataFusionError::Internal(error.to_string()))
-}
-
-fn single(batch: Result<RecordBatch>) -> Rpc<Response<FlightStream>> {
-    let batch = batch.map_err(status)?;
-    let schema = batch.schema();
-    Ok(encoded(schema, futures::stream::once(async { Ok(batch) })))
 }
 
 #[tonic::async_trait]
@@ -455,47 +458,6 @@ impl FlightSqlService for Door {
             self.promise_prepared(prepared, descriptor).await
         };
         info.await.map(Response::new).map_err(status)
-    }
-
-    async fn get_flight_info_catalogs(
-        &self,
-        query: CommandGetCatalogs,
-        request: Request<FlightDescriptor>,
-    ) -> Rpc<Response<FlightInfo>> {
-        metadata_info(&query, &query.into_builder().schema(), request)
-    }
-
-    async fn get_flight_info_schemas(
-        &self,
-        query: CommandGetDbSchemas,
-        request: Request<FlightDescriptor>,
-    ) -> Rpc<Response<FlightInfo>> {
-        metadata_info(&query, &query.clone().into_builder().schema(), request)
-    }
-
-    async fn get_flight_info_tables(
-        &self,
-        query: CommandGetTables,
-        request: Request<FlightDescriptor>,
-    ) -> Rpc<Response<FlightInfo>> {
-        metadata_info(&query, &query.clone().into_builder().schema(), request)
-    }
-
-    async fn get_flight_info_table_types(
-        &self,
-        query: CommandGetTableTypes,
-        request: Request<FlightDescriptor>,
-    ) -> Rpc<Response<FlightInfo>> {
-        metadata_info(&query, &query.into_builder().schema(), request)
-    }
-
-    async fn get_flight_info_sql_info(
-        &self,
-        query: CommandGetSqlInfo,
-        request: Request<FlightDescriptor>,
-    ) -> Rpc<Response<FlightInfo>> {
-        let info = metadata::sql_info().map_err(|error| Status::internal(error.to_string()))?;
-        metadata_info(&query, &query.clone().into_builder(info).schema(), request)
     }
 
     async fn do_get_statement(
@@ -588,50 +550,6 @@ impl FlightSqlService for Door {
         _request: Request<PeekableFlightDataStream>,
     ) -> Rpc<i64> {
         Err(Status::unimplemented(refused::SUBSTRAIT))
-    }
-
-    async fn do_get_catalogs(
-        &self,
-        query: CommandGetCatalogs,
-        _request: Request<Ticket>,
-    ) -> Rpc<Response<FlightStream>> {
-        single(metadata::catalogs(&self.node, query))
-    }
-
-    async fn do_get_schemas(
-        &self,
-        query: CommandGetDbSchemas,
-        _request: Request<Ticket>,
-    ) -> Rpc<Response<FlightStream>> {
-        single(metadata::schemas(&self.node, query).await)
-    }
-
-    async fn do_get_tables(
-        &self,
-        query: CommandGetTables,
-        _request: Request<Ticket>,
-    ) -> Rpc<Response<FlightStream>> {
-        single(metadata::tables(&self.node, query).await)
-    }
-
-    async fn do_get_table_types(
-        &self,
-        query: CommandGetTableTypes,
-        _request: Request<Ticket>,
-    ) -> Rpc<Response<FlightStream>> {
-        let mut builder = query.into_builder();
-        builder.append(metadata::TABLE_TYPE);
-        single(builder.build().map_err(broken_answer))
-    }
-
-    async fn do_get_sql_info(
-        &self,
-        query: CommandGetSqlInfo,
-        _request: Request<Ticket>,
-    ) -> Rpc<Response<FlightStream>> {
-        let info = metadata::sql_info().map_err(|error| Status::internal(error.to_string()))?;
-        let batch = query.into_builder(info).build();
-        single(batch.map_err(broken_answer))
     }
 
     async fn do_action_create_prepared_statement(

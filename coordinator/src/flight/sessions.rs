@@ -20,7 +20,7 @@ use crate::session::{Client, Session};
 use crate::{Error, Result};
 
 /// Sessions at once.
-const SESSIONS_MAX: usize = 10_000;
+pub(super) const SESSIONS_MAX: usize = 10_000;
 
 /// The name of the cookie, as Flight's own session middleware has it.
 pub(super) const COOKIE: &str = "arrow_flight_session_id";

@@ -24,9 +24,11 @@ pub(super) const STATEMENTS_MAX: usize = 10_000;
 /// Values of parameters of all prepared statements, at most, in bytes.
 const BOUND_BYTES_MAX: usize = 256 << 20;
 
-/// A result that nobody fetched within this time is forgotten; so is a prepared one that
-/// was not used for six times as long.
+/// A result that nobody fetched within this time is forgotten.
 pub(super) const UNFETCHED: Duration = Duration::from_secs(10 * 60);
+
+/// A prepared statement that was not used for this long is forgotten.
+pub(super) const PREPARED_IDLE: Duration = Duration::from_secs(60 * 60);
 
 /// A result that a ticket stands for.
 pub(super) enum Promised {
@@ -190,7 +192,7 @@ impl Statements {
         self.waiting
             .retain(|_, waiting| waiting.since.elapsed() < UNFETCHED);
         self.prepared
-            .retain(|_, prepared| prepared.used.elapsed() < UNFETCHED * 6);
+            .retain(|_, prepared| prepared.used.elapsed() < PREPARED_IDLE);
     }
 }
 

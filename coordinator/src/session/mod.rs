@@ -10,8 +10,10 @@ mod commands;
 mod defaults;
 mod files;
 mod ingest;
+mod own;
 mod parameters;
 mod resolve;
+mod show;
 mod views;
 
 use std::collections::BTreeMap;
@@ -291,6 +293,7 @@ impl Session {
 
     async fn describe_with(&self, sql: &str, bound: Option<&Bound>) -> Result<SchemaRef> {
         let (kind, mentions, _) = self.read(sql, Values::of(bound))?;
+        let kind = self.without_show(kind).await?;
         let config = self.config(bound);
         let (shape, _) = match kind {
             Kind::Plan(statement) => {
@@ -317,7 +320,10 @@ impl Session {
                 self.body_of(plan, config)?
             }
             Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
-            Kind::Call(call) => return Ok(self.procedure(&call, config)?.schema()),
+            Kind::Call(call) => {
+                let schema = self.procedure(&call, config)?.schema();
+                return Ok(Arc::clone(ResultShape::of_arrow(&schema).schema()));
+            }
             Kind::CreateTableAs(table) if bound.is_some() => {
                 // What is wrong with the types of parameters is told now.
                 self.query_plan(table.query, &mentions, config).await?;
@@ -348,6 +354,7 @@ impl Session {
 
     async fn plan_body(&self, sql: &str, bound: Option<&Bound>) -> Result<(ResultShape, Body)> {
         let (kind, mentions, _) = self.read(sql, Values::of(bound))?;
+        let kind = self.without_show(kind).await?;
         let done = || (ResultShape::of_arrow(&Schema::empty()), Body::Done);
         match kind {
             Kind::Plan(statement) => match self.bound_body(statement, &mentions, bound).await? {
@@ -385,6 +392,8 @@ impl Session {
                 Ok(done())
             }
             Kind::Rewritten(sql) => Box::pin(self.plan_body(&sql, None)).await,
+            // There is a query in its place.
+            Kind::Show(_) => Ok(done()),
             Kind::CreateTableAs(table) => {
                 let config = self.config(bound);
                 let insert = Box::new(self.create_table_as(*table, &mentions, bound).await?);
@@ -584,7 +593,7 @@ impl Session {
                 ))
             }
             Body::Copy { copy, plan, config } => {
-                let names = ResultShape::of(plan.schema());
+                let names = ResultShape::plain(plan.schema().as_arrow());
                 let (plan, state) = self.physical_plan(&plan, config, query).await?;
                 let rows = execute_stream(Arc::clone(&plan), state.task_ctx())?;
                 let shape = names.clone();

@@ -16,6 +16,7 @@ use inshore_lake::table::IcebergTable;
 use inshore_lake::version::TableVersion;
 
 use super::Session;
+use crate::listing::information_schema;
 use crate::metadata_columns::{self, Metadata};
 use crate::names::Mention;
 use crate::{Error, Result, as_of, describe, parameters, system};
@@ -51,9 +52,8 @@ impl Session {
 
     /// Plans a statement and the views that it uses. `own` is the view that is made of it.
     pub(super) async fn planned(&self, unit: Unit, own: Option<&TableName>) -> Result<LogicalPlan> {
-        let listing = wants_listing(&unit.statement, &unit.references);
         let tables = self.tables_of(&unit);
-        let catalogs = self.catalogs_for(&tables, listing).await?;
+        let catalogs = self.catalogs_for(&tables).await?;
         let hide = self.expand_views(&unit, &catalogs, own).await?;
         self.plan_unit(unit, &catalogs, hide).await
     }
@@ -132,10 +132,23 @@ impl Session {
             .collect();
         let catalogs = &self.node.options.catalogs;
         catalogs.resolve_into(resolved, &wanted).await;
-        let homes = references.iter().map(|reference| &reference.name);
-        for name in homes.filter(|name| name.namespace == system::SCHEMA) {
-            for (table, provider) in self.node.system_tables()? {
-                resolved.register(&name.catalog, system::SCHEMA, table, provider);
+        Box::pin(self.register_own(resolved, references)).await
+    }
+
+    /// Adds the tables that the coordinator makes up: those of `system` and `information_schema`.
+    async fn register_own(
+        &self,
+        resolved: &StatementCatalogs,
+        references: &[Reference],
+    ) -> Result<()> {
+        for Reference { name, .. } in references {
+            let provider = match name.namespace.as_str() {
+                system::SCHEMA => self.node.system_tables()?.remove(name.table.as_str()),
+                information_schema::SCHEMA => information_schema::table(self, &name.table).await?,
+                _ => None,
+            };
+            if let Some(provider) = provider {
+                resolved.register(&name.catalog, &name.namespace, &name.table, provider);
             }
         }
         Ok(())
@@ -170,7 +183,7 @@ impl Session {
             };
             let name = self.resolved(state, reference_of(&mention.parts));
             let base = self.resolved(state, reference_of(&version.base));
-            if [system::SCHEMA, "information_schema"].contains(&base.namespace.as_str()) {
+            if [system::SCHEMA, information_schema::SCHEMA].contains(&base.namespace.as_str()) {
                 return Err(Error::Unsupported(format!(
                     "{base} is no Iceberg table and has no versions, at {}",
                     version.position
@@ -228,7 +241,7 @@ impl Session {
         let state = self.node.local_state(config);
         let name = self.resolved(&state, reference_of(parts));
         let references = [Reference::from(name.clone())];
-        let catalogs = self.catalogs_for(&references, false).await?;
+        let catalogs = self.catalogs_for(&references).await?;
         self.check_names(&references, mentions, &state, &catalogs)
             .await?;
         let table = table_of(&catalogs, &name).await?;
@@ -254,11 +267,7 @@ impl Session {
     }
 
     /// The catalogs one statement sees: its tables, loaded now, the session's own, and `system`.
-    async fn catalogs_for(
-        &self,
-        references: &[Reference],
-        listing: bool,
-    ) -> Result<Arc<StatementCatalogs>> {
+    async fn catalogs_for(&self, references: &[Reference]) -> Result<Arc<StatementCatalogs>> {
         let own = self.tables.lock().clone();
         let wanted: Vec<Reference> = references
             .iter()
@@ -272,22 +281,8 @@ impl Session {
             let (manifests, stores) = (Arc::clone(&manifests), Arc::clone(&stores));
             IcebergTable::try_new(name, table, manifests, stores)
         });
-        let resolved = catalogs.resolve(&wanted, own, listing, make).await;
-        let mut homes: Vec<String> = references
-            .iter()
-            .filter(|reference| reference.name.namespace == system::SCHEMA)
-            .map(|reference| reference.name.catalog.clone())
-            .collect();
-        if listing {
-            homes.push(self.defaults().0);
-        }
-        homes.sort();
-        homes.dedup();
-        for catalog in homes {
-            for (table, provider) in self.node.system_tables()? {
-                resolved.register(&catalog, system::SCHEMA, table, provider);
-            }
-        }
+        let resolved = catalogs.resolve(&wanted, own, make).await;
+        Box::pin(self.register_own(&resolved, references)).await?;
         Ok(resolved)
     }
 
@@ -308,7 +303,8 @@ impl Session {
         {
             // A table function stands where a table does, without a schema.
             let is_function = state.table_functions().contains_key(&name.table);
-            if name.namespace == "information_schema" || is_function || exists(catalogs, name) {
+            if name.namespace == information_schema::SCHEMA || is_function || exists(catalogs, name)
+            {
                 continue;
             }
             let position = mentions
@@ -401,20 +397,4 @@ pub(super) fn reference_of(parts: &[String]) -> TableReference {
         [table] => TableReference::bare(table.as_str()),
         _ => TableReference::bare(""),
     }
-}
-
-/// Whether a statement looks at what exists rather than at named tables.
-fn wants_listing(statement: &datafusion::sql::parser::Statement, references: &[Reference]) -> bool {
-    use datafusion::sql::parser::Statement;
-    use datafusion::sql::sqlparser::ast::Statement as Sql;
-    references
-        .iter()
-        .any(|reference| reference.name.namespace == "information_schema")
-        || matches!(
-            statement,
-            Statement::Statement(sql) if matches!(
-                sql.as_ref(),
-                Sql::ShowTables { .. } | Sql::ShowColumns { .. }
-            )
-        )
 }

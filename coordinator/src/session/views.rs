@@ -20,6 +20,7 @@ use inshore_lake::catalog::{Reference, StatementCatalogs, View};
 use super::Session;
 use super::resolve::{Unit, exists};
 use crate::ddl::view::{NewView, query_text};
+use crate::listing::information_schema;
 use crate::{Error, Result, ddl, describe, names, statement, system};
 
 /// Views that one session may have.
@@ -118,7 +119,7 @@ impl Session {
         name: &TableName,
         catalogs: &StatementCatalogs,
     ) -> Result<Option<View>> {
-        if [system::SCHEMA, "information_schema"].contains(&name.namespace.as_str()) {
+        if [system::SCHEMA, information_schema::SCHEMA].contains(&name.namespace.as_str()) {
             return Ok(None);
         }
         let own = self.views.lock().get(name).cloned();
@@ -250,11 +251,7 @@ impl Session {
     /// `SHOW CREATE VIEW`.
     pub(super) async fn show_create_view(&self, parts: &[String]) -> Result<LogicalPlan> {
         let name = self.own_name(parts);
-        let own = self.views.lock().get(&name).cloned();
-        let view = match own {
-            Some(view) => Some(view),
-            None => self.node.options.catalogs.view(&name).await?,
-        };
+        let view = self.view(&name).await?;
         let view = view.ok_or_else(|| Error::NotFound(format!("view {name} not found")))?;
         Ok(describe::definition(
             &name,

@@ -2,7 +2,7 @@
 //!
 //! DataFusion asks for names without `async`, and a statement must see one snapshot of a table
 //! however often it names it. So the tables a statement refers to are loaded before it is planned,
-//! each once, and the whole catalog is listed only for statements that list.
+//! each once. What else there is, it does not see.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -154,20 +154,14 @@ async fn provide(
 impl Catalogs {
     /// Loads the tables that a statement refers to, at once and each once. Names that do not
     /// exist are left out. An error of a catalog or a table is kept and returned by
-    /// [`SchemaProvider::table`] for that name. With `listing`, all namespaces and tables are
-    /// listed too; what is only listed loads when it is asked for. The tables in `open` lie over
-    /// those of the catalogs.
+    /// [`SchemaProvider::table`] for that name. The tables in `open` lie over those of the catalogs.
     pub async fn resolve(
         self: &Arc<Self>,
         references: &[Reference],
         open: BTreeMap<TableName, Arc<IcebergTable>>,
-        listing: bool,
         make: MakeProvider,
     ) -> Arc<StatementCatalogs> {
         let statement = Arc::new(StatementCatalogs::new(self));
-        if listing {
-            self.list_into(&statement, &make).await;
-        }
         for (name, table) in &open {
             statement.put(
                 name,
@@ -211,48 +205,11 @@ impl Catalogs {
             statement.put(&reference.name, slot);
         }
     }
-
-    /// Lists every catalog. One that cannot be listed is left out, so that browsing the others
-    /// still works.
-    async fn list_into(self: &Arc<Self>, statement: &StatementCatalogs, make: &MakeProvider) {
-        let listings = self.names().into_iter().map(|catalog| async move {
-            let listed = self.all_tables(&catalog).await;
-            (catalog, listed)
-        });
-        let listings: Vec<_> = stream::iter(listings)
-            .buffered(CONCURRENT_LOADS)
-            .collect()
-            .await;
-        for (catalog, listed) in listings {
-            let listed = match listed {
-                Ok(listed) => listed,
-                Err(error) => {
-                    tracing::warn!(catalog, %error, "catalog left out of a listing");
-                    statement.unlisted.write().push((catalog, error));
-                    continue;
-                }
-            };
-            for (namespace, tables) in listed {
-                statement.schema(&catalog, &namespace);
-                for table in tables {
-                    let name = TableName::new(&catalog, &namespace, table);
-                    let lazy = Lazy {
-                        name: name.clone(),
-                        catalogs: Arc::clone(self),
-                        make: Arc::clone(make),
-                        cell: OnceCell::new(),
-                    };
-                    statement.put(&name, Slot::Listed(Arc::new(lazy)));
-                }
-            }
-        }
-    }
 }
 
 /// The catalogs, schemas and tables that one statement may see.
 pub struct StatementCatalogs {
     catalogs: RwLock<IndexMap<String, Arc<StatementCatalog>>>,
-    unlisted: RwLock<Vec<(String, Error)>>,
     loads: Mutex<Option<Arc<Loads>>>,
 }
 
@@ -262,7 +219,6 @@ impl StatementCatalogs {
         let empty = named.map(|name| (name, Arc::new(StatementCatalog::default())));
         Self {
             catalogs: RwLock::new(empty.collect()),
-            unlisted: RwLock::default(),
             loads: Mutex::default(),
         }
     }
@@ -278,11 +234,6 @@ impl StatementCatalogs {
     ) {
         let name = TableName::new(catalog, schema, table);
         self.put(&name, Slot::Ready(provider));
-    }
-
-    /// The catalogs that could not be listed, and why.
-    pub fn unlisted(&self) -> Vec<(String, Error)> {
-        self.unlisted.read().clone()
     }
 
     fn put(&self, name: &TableName, slot: Slot) {
@@ -352,31 +303,6 @@ enum Slot {
     Ready(Arc<dyn TableProvider>),
     /// The statement names it, and it could not be loaded.
     Failed(Error),
-    /// Listed and not loaded yet.
-    Listed(Arc<Lazy>),
-}
-
-/// A table that loads when it is first asked for, once.
-struct Lazy {
-    name: TableName,
-    catalogs: Arc<Catalogs>,
-    make: MakeProvider,
-    cell: OnceCell<Option<Arc<dyn TableProvider>>>,
-}
-
-impl Lazy {
-    /// The table; none when it is gone since the listing or cannot be loaded. Such a table must
-    /// not fail a statement that only looks around, like one on `information_schema.columns`.
-    async fn load(&self) -> Option<Arc<dyn TableProvider>> {
-        let load = async || match provide(&self.catalogs, &self.name, &self.make).await {
-            Ok(table) => table.map(|table| table as Arc<dyn TableProvider>),
-            Err(error) => {
-                tracing::warn!(table = %self.name, %error, "table left out of a listing");
-                None
-            }
-        };
-        self.cell.get_or_init(load).await.clone()
-    }
 }
 
 impl fmt::Debug for StatementSchema {
@@ -402,15 +328,13 @@ impl SchemaProvider for StatementSchema {
             None => Ok(None),
             Some(Slot::Ready(provider)) => Ok(Some(provider)),
             Some(Slot::Failed(error)) => Err(error.into()),
-            Some(Slot::Listed(lazy)) => Ok(lazy.load().await),
         }
     }
 
     async fn table_type(&self, name: &str) -> DataFusionResult<Option<TableType>> {
         Ok(self.slot(name).map(|slot| match slot {
             Slot::Ready(provider) => provider.table_type(),
-            // Catalogs list tables only; views have their own listing, which is not asked for.
-            Slot::Failed(_) | Slot::Listed(_) => TableType::Base,
+            Slot::Failed(_) => TableType::Base,
         }))
     }
 
@@ -434,6 +358,6 @@ impl SchemaProvider for StatementSchema {
 fn ready(slot: Option<Slot>) -> Option<Arc<dyn TableProvider>> {
     match slot? {
         Slot::Ready(provider) => Some(provider),
-        Slot::Failed(_) | Slot::Listed(_) => None,
+        Slot::Failed(_) => None,
     }
 }

@@ -34,12 +34,11 @@ fn counting() -> (MakeProvider, Arc<AtomicUsize>) {
 async fn resolve(
     catalogs: &Arc<Catalogs>,
     names: &[TableName],
-    listing: bool,
     make: MakeProvider,
 ) -> Arc<StatementCatalogs> {
     let references: Vec<Reference> = names.iter().cloned().map(Reference::from).collect();
     let open = BTreeMap::new();
-    catalogs.resolve(&references, open, listing, make).await
+    catalogs.resolve(&references, open, make).await
 }
 
 fn name(namespace: &str, table: &str) -> TableName {
@@ -49,8 +48,7 @@ fn name(namespace: &str, table: &str) -> TableName {
 fn context(statement: Arc<StatementCatalogs>) -> SessionContext {
     let config = SessionConfig::new()
         .with_default_catalog_and_schema("lake", "n")
-        .with_create_default_catalog_and_schema(false)
-        .with_information_schema(true);
+        .with_create_default_catalog_and_schema(false);
     let state = SessionStateBuilder::new()
         .with_default_features()
         .with_config(config)
@@ -83,7 +81,7 @@ async fn each_table_is_loaded_once_and_only_if_named() {
         TableName::new("elsewhere", "n", "t"),
         name("information_schema", "tables"),
     ];
-    let statement = resolve(&catalogs, &references, false, make).await;
+    let statement = resolve(&catalogs, &references, make).await;
     assert_eq!(made.load(Ordering::SeqCst), 2);
     assert_eq!(statement.catalog_names(), ["lake"]);
     let schemas = statement.catalog("lake").unwrap();
@@ -113,7 +111,7 @@ async fn errors_belong_to_the_statement_that_names_the_table() {
     let (make, _) = counting();
 
     let references = [name("n", "t"), name("n", "u")];
-    let statement = resolve(&catalogs, &references, false, Arc::clone(&make)).await;
+    let statement = resolve(&catalogs, &references, make).await;
     let schema = statement.catalog("lake").unwrap().schema("n").unwrap();
     assert!(schema.table("t").await.unwrap().is_some());
     for _ in 0..2 {
@@ -124,33 +122,6 @@ async fn errors_belong_to_the_statement_that_names_the_table() {
             "{error}"
         );
     }
-    // A statement that looks around is not failed by it.
-    let statement = resolve(&catalogs, &[], true, make).await;
-    let listed = context(statement)
-        .sql("SELECT DISTINCT table_name FROM information_schema.columns WHERE table_schema = 'n'")
-        .await
-        .unwrap();
-    assert_eq!(listed.count().await.unwrap(), 1);
-}
-
-#[tokio::test]
-async fn listings_are_complete_and_load_nothing_by_themselves() {
-    let (_dir, catalogs) = lake().await;
-    let (make, made) = counting();
-    let statement = resolve(&catalogs, &[name("n", "t")], true, make).await;
-    assert_eq!(made.load(Ordering::SeqCst), 1);
-    let context = context(Arc::clone(&statement));
-    let tables =
-        "SELECT * FROM information_schema.tables WHERE table_schema <> 'information_schema'";
-    let listed = context.sql(tables).await.unwrap().count().await.unwrap();
-    assert_eq!((listed, made.load(Ordering::SeqCst)), (3, 1));
-    let schema = statement.catalog("lake").unwrap().schema("n").unwrap();
-    let (first, second) = (
-        schema.table("u").await.unwrap(),
-        schema.table("u").await.unwrap(),
-    );
-    assert!(Arc::ptr_eq(&first.unwrap(), &second.unwrap()));
-    assert_eq!(made.load(Ordering::SeqCst), 2);
 }
 
 /// All references to a table come from one load of it, also those to older states of it and to its
@@ -179,7 +150,7 @@ async fn versions_of_a_table_share_one_load() {
         Reference::from(name("n", "gone$files")),
     ];
     let open = BTreeMap::new();
-    let statement = catalogs.resolve(&references, open, false, make).await;
+    let statement = catalogs.resolve(&references, open, make).await;
     // Of t and u.
     assert_eq!(made.load(Ordering::SeqCst), 2);
     let schema = statement.catalog("lake").unwrap().schema("n").unwrap();
@@ -202,7 +173,7 @@ async fn versions_of_a_table_share_one_load() {
 async fn registered_tables_lie_over_the_catalogs() {
     let (_dir, catalogs) = lake().await;
     let (make, _) = counting();
-    let statement = resolve(&catalogs, &[name("n", "t")], false, make).await;
+    let statement = resolve(&catalogs, &[name("n", "t")], make).await;
     let empty = || Arc::new(EmptyTable::new(Arc::new(arrow::datatypes::Schema::empty())));
     statement.register("lake", "system", "nodes", empty());
     statement.register("lake", "n", "t", empty());
@@ -220,7 +191,7 @@ async fn registered_tables_lie_over_the_catalogs() {
 }
 
 #[tokio::test]
-async fn a_catalog_that_is_down_is_left_out_of_listings_and_fails_its_tables() {
+async fn a_catalog_that_is_down_fails_its_tables() {
     let (dir, _) = lake().await;
     let (connections, listener) = silent_server();
     let port = listener.local_addr().unwrap().port();
@@ -241,10 +212,7 @@ async fn a_catalog_that_is_down_is_left_out_of_listings_and_fails_its_tables() {
     let (make, _) = counting();
     let lost = TableName::new("down", "n", "t");
     let references = [name("n", "t"), lost];
-    let statement = resolve(&catalogs, &references, true, make).await;
-    let unlisted = statement.unlisted();
-    assert_eq!(unlisted.len(), 1);
-    assert_eq!(unlisted[0].0, "down");
+    let statement = resolve(&catalogs, &references, make).await;
     let table = |catalog: &str| statement.catalog(catalog).unwrap().schema("n").unwrap();
     assert!(table("lake").table("t").await.unwrap().is_some());
     let error = table("down").table("t").await.unwrap_err();
