@@ -31,7 +31,8 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::{
     Function as SqlFunction, Query as SqlQuery, Statement as SqlStatement,
 };
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use inshore_lake::catalog::View;
 use inshore_lake::files::FilesTable;
 use inshore_lake::name::TableName;
@@ -203,14 +204,15 @@ impl Session {
 
     /// Plans a statement. Commands, which have no result, are carried out here.
     pub async fn plan(&self, sql: &str) -> Result<Planned> {
-        self.plan_as(sql, self.plan_body(sql, None)).await
+        self.plan_as(sql, self.plan_body(sql, None).boxed()).await
     }
 
     /// Registers a statement under its text, and plans it.
     async fn plan_as(
         &self,
         text: &str,
-        body: impl Future<Output = Result<(ResultShape, Body)>>,
+        // Boxed: it is large, and would be copied from frame to frame of the stack.
+        body: BoxFuture<'_, Result<(ResultShape, Body)>>,
     ) -> Result<Planned> {
         let query = self.node.queries.begin(text, self.id);
         self.statements.fetch_add(1, Ordering::Relaxed);
@@ -231,7 +233,7 @@ impl Session {
     /// The schema of a statement's result, empty for one that changes something: a client tells by
     /// that what to ask for. Nothing is carried out.
     pub async fn describe(&self, sql: &str) -> Result<SchemaRef> {
-        self.describe_with(sql, None).await
+        self.describe_with(sql, None).boxed().await
     }
 
     async fn describe_with(&self, sql: &str, bound: Option<&Bound>) -> Result<SchemaRef> {
@@ -261,7 +263,9 @@ impl Session {
                 let plan = self.show_create_view(&parts).await?;
                 self.body_of(plan, config)?
             }
-            Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
+            Kind::Rewritten(sql) => {
+                return Box::pin(self.describe_with(&sql, None)).await;
+            }
             Kind::Call(call) => return Ok(self.procedure(&call, config)?.schema()),
             Kind::CreateTableAs(table) if bound.is_some() => {
                 // What is wrong with the types of parameters is told now.
@@ -295,19 +299,21 @@ impl Session {
         let (kind, mentions, _) = self.read(sql, Values::of(bound))?;
         let done = || (ResultShape::of_arrow(&Schema::empty()), Body::Done);
         match kind {
-            Kind::Plan(statement) => match self.bound_body(statement, &mentions, bound).await? {
-                (
-                    _,
-                    Body::Plan {
-                        plan: LogicalPlan::Statement(command),
-                        ..
-                    },
-                ) => {
-                    self.apply(command)?;
-                    Ok(done())
+            Kind::Plan(statement) => {
+                match self.bound_body(statement, &mentions, bound).boxed().await? {
+                    (
+                        _,
+                        Body::Plan {
+                            plan: LogicalPlan::Statement(command),
+                            ..
+                        },
+                    ) => {
+                        self.apply(command)?;
+                        Ok(done())
+                    }
+                    planned => Ok(planned),
                 }
-                planned => Ok(planned),
-            },
+            }
             Kind::ShowCreate(parts) => {
                 let config = self.settings.lock().clone();
                 let plan = self.show_create(&parts, &mentions, config.clone()).await?;
