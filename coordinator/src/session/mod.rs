@@ -472,7 +472,7 @@ impl Session {
             Some(body) => {
                 let cancelled = query.cancelled().clone();
                 query
-                    .unless_cancelled(self.start(body, &shape, cancelled))
+                    .unless_cancelled(self.start(body, &shape, cancelled).boxed())
                     .await
             }
             None => Err(Error::Sql("the statement has run already".to_owned())),
@@ -513,7 +513,9 @@ impl Session {
                 Ok((plan, stream))
             }
             Body::Plans { plans, config } => {
-                parameters::run_in_turn(&self.node, plans, config, shape).await
+                parameters::run_in_turn(&self.node, plans, config, shape)
+                    .boxed()
+                    .await
             }
             Body::Insert { insert, config } => {
                 let catalogs = Arc::clone(&self.node.options.catalogs);
