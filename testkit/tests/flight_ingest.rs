@@ -233,6 +233,35 @@ fn files(folder: &Path) -> usize {
         .sum()
 }
 
+async fn messages(command: &CommandStatementIngest, batches: i64) -> Vec<FlightData> {
+    let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+    let rows = futures::stream::iter((0..batches).map(|n| Ok(batch(n * 1000, 1000))));
+    FlightDataEncoderBuilder::new()
+        .with_flight_descriptor(Some(descriptor))
+        .build(rows)
+        .try_collect()
+        .await
+        .unwrap()
+}
+
+const RUNNING: &str =
+    "SELECT count(*) FROM system.queries WHERE sql LIKE 'INGEST%' AND state = 'RUNNING'";
+
+/// Waits until nothing is written any more, and nothing is left of it.
+async fn ended(cluster: &Cluster, folder: &Path, before: usize) {
+    for _ in 0..100 {
+        if one(cluster, RUNNING).await == "0" && files(folder) == before {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!(
+        "{} running, {} files of {before}",
+        one(cluster, RUNNING).await,
+        files(folder)
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_stream_leaves_nothing() {
     let lake = lake().await;
@@ -243,50 +272,37 @@ async fn a_broken_stream_leaves_nothing() {
         .unwrap();
     let folder = lake.folder().join("warehouse");
     let before = files(&folder);
-    for command in [appended("t"), created("u")] {
-        // Some rows come, and then the client goes away, in one way or another.
-        for by_abort in [true, false] {
-            let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
-            let rows = futures::stream::iter((0..50).map(|n| Ok(batch(n * 1000, 1000))));
-            let messages: Vec<FlightData> = FlightDataEncoderBuilder::new()
-                .with_flight_descriptor(Some(descriptor))
-                .build(rows)
-                .try_collect()
-                .await
-                .unwrap();
+    // Some rows come, and then the client goes away: with its request, or with its connection.
+    for (command, batches) in [(appended("t"), 50), (created("u"), 50), (appended("t"), 1)] {
+        for with_connection in [true, false] {
+            let (written, waits) = tokio::sync::oneshot::channel();
+            let sent = messages(&command, batches).await;
+            let sent = futures::stream::iter(sent).chain(futures::stream::once(async move {
+                // Asked for when all before has been sent.
+                let _ = written.send(());
+                futures::future::pending().await
+            }));
             let endpoint = Endpoint::from_shared(cluster.address()).unwrap();
-            let channel = endpoint.connect().await.unwrap();
-            let mut client = FlightServiceClient::new(channel);
-            let sent = futures::stream::iter(messages).chain(futures::stream::pending());
-            let request = tokio::spawn(async move {
-                match by_abort {
-                    true => drop(client.do_put(sent).await),
-                    false => {
-                        let wait = Duration::from_millis(700);
-                        drop(tokio::time::timeout(wait, client.do_put(sent)).await);
-                        // The connection stays a while longer than the request.
-                        tokio::time::sleep(wait).await;
-                    }
+            let mut client = FlightServiceClient::new(endpoint.connect().await.unwrap());
+            let other = client.clone();
+            let request = tokio::spawn(async move { client.do_put(sent).await });
+            waits.await.unwrap();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert!(!request.is_finished());
+            assert_eq!(one(&cluster, RUNNING).await, "1");
+            match with_connection {
+                true => drop(other),
+                false => {
+                    tokio::spawn(async move {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        drop(other);
+                    });
                 }
-            });
-            tokio::time::sleep(Duration::from_millis(700)).await;
-            if by_abort {
-                request.abort();
             }
-            let _ = request.await;
+            request.abort();
+            ended(&cluster, &folder, before).await;
         }
     }
-    // Values of an INSERT come the same way.
-    let running =
-        "SELECT count(*) FROM system.queries WHERE sql LIKE 'INGEST%' AND state = 'RUNNING'";
-    for _ in 0..100 {
-        if one(&cluster, running).await == "0" && files(&folder) == before {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert_eq!(one(&cluster, running).await, "0");
-    assert_eq!(files(&folder), before);
     assert_eq!(one(&cluster, "SELECT count(*) FROM s.t").await, "0");
     assert_eq!(
         one(&cluster, "SELECT count(*) FROM s.\"t$snapshots\"").await,

@@ -438,6 +438,20 @@ async fn rows_of_values_are_one_commit() {
     assert_eq!(put_update(&mut raw, &handle, None).await.unwrap(), 1);
     assert_eq!(snapshots(&cluster, "w").await, "7");
 
+    // For no row nothing is run.
+    let handle = prepare(&mut raw, insert).await;
+    let none = batch(vec![ints([]), texts(&[])]);
+    assert_eq!(
+        put_update(&mut raw, &handle, Some(none.clone()))
+            .await
+            .unwrap(),
+        0
+    );
+    let mut prepared = client.prepare(insert.to_owned(), None).await.unwrap();
+    prepared.set_parameters(none).unwrap();
+    assert_eq!(prepared.execute_update().await.unwrap(), 0);
+    assert_eq!(snapshots(&cluster, "w").await, "7");
+
     // A value that does not fit leaves nothing.
     let handle = prepare(&mut raw, "INSERT INTO s.w (n) VALUES (?)").await;
     let values = batch(vec![ints([1, 1 << 40])]);

@@ -81,6 +81,19 @@ impl Put {
         Ok((!schema.fields().is_empty()).then_some(Self { schema, batches }))
     }
 
+    /// Waits for a first row.
+    async fn has_rows(&mut self) -> Result<bool> {
+        while let Some(batch) = self.batches.try_next().await? {
+            if batch.num_rows() > 0 {
+                let rest = std::mem::replace(&mut self.batches, futures::stream::empty().boxed());
+                let first = futures::stream::once(async move { Ok(batch) });
+                self.batches = first.chain(rest).boxed();
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The batches as values of parameters, all of them, as far as there is room for.
     async fn collected(mut self, shape: &ValueShape) -> Result<RecordBatch> {
         let mut batches = vec![];
@@ -175,7 +188,7 @@ pub(super) async fn values(
 pub(super) async fn update(prepared: &Prepared, stream: PeekableFlightDataStream) -> Result<i64> {
     let parameters = &prepared.parameters;
     let (session, sql) = (&prepared.session, &prepared.sql);
-    let Some(put) = Put::read(stream).await? else {
+    let Some(mut put) = Put::read(stream).await? else {
         return match &prepared.bound {
             Some(bound) => update_bound(prepared, bound).await,
             None if parameters.is_empty() => changed(session, session.plan(sql).await?).await,
@@ -184,6 +197,7 @@ pub(super) async fn update(prepared: &Prepared, stream: PeekableFlightDataStream
     };
     let shape = parameters.shape(&put.schema)?;
     match parameters.many {
+        ManyRows::Insert { .. } if !put.has_rows().await? => Ok(0),
         ManyRows::Insert { rows: 1 } => {
             let planned = session.plan_bound(sql, &put.table(shape)?).await?;
             changed(session, planned).await
@@ -214,9 +228,13 @@ async fn update_bound(prepared: &Prepared, bound: &Binding) -> Result<i64> {
     changed(session, planned).await
 }
 
-/// Whether a statement is run once for each row of values.
+/// Whether a statement is run once for each row of values: without any, not at all.
 pub(super) fn is_run_for_each(prepared: &Prepared, values: &RecordBatch) -> bool {
-    prepared.parameters.many == ManyRows::Each && values.num_rows() != 1
+    match prepared.parameters.many {
+        ManyRows::Query => false,
+        ManyRows::Insert { .. } => values.num_rows() == 0,
+        ManyRows::Each => values.num_rows() != 1,
+    }
 }
 
 /// Runs a statement once for each row of values.

@@ -63,3 +63,43 @@ impl http_body::Body for WholeBody {
         self.0.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use tonic::Code;
+
+    /// One frame, and then the client goes.
+    struct Broken(bool);
+
+    impl http_body::Body for Broken {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Ready(Some(match std::mem::replace(&mut self.0, true) {
+                false => Ok(Frame::data(Bytes::from_static(b"rows"))),
+                true => Err(Status::cancelled("reset")),
+            }))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_broken_off_does_not_end_like_others() {
+        let mut body = WholeBody(Body::new(Broken(false)));
+        let mut next = || {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            http_body::Body::poll_frame(Pin::new(&mut body), &mut cx)
+        };
+        assert!(matches!(next(), Poll::Ready(Some(Ok(_)))));
+        let Poll::Ready(Some(Err(status))) = next() else {
+            unreachable!("it ended");
+        };
+        // tonic would take `Cancelled` for the end.
+        assert_eq!(status.code(), Code::Aborted);
+    }
+}

@@ -12,6 +12,7 @@ use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{
     DmlStatement, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, WriteOp,
 };
+use futures::FutureExt;
 use inshore_lake::TableName;
 use inshore_lake::catalog::suggest;
 use inshore_lake::sql_types::type_name;
@@ -85,7 +86,7 @@ impl Session {
             let config = self.config(None);
             Ok((shape, Body::Insert { insert, config }))
         };
-        self.plan_as(&text, body).await
+        self.plan_as(&text, body.boxed()).await
     }
 
     async fn insertion(

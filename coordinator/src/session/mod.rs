@@ -34,7 +34,8 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::{
     Function as SqlFunction, Query as SqlQuery, Statement as SqlStatement,
 };
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use inshore_engine::distribute::{PlacementOptions, QueryWorkers};
 use inshore_engine::metrics;
 use inshore_lake::catalog::View;
@@ -237,15 +238,15 @@ impl Session {
 
     /// Plans a statement. Commands, which have no result, are carried out here.
     pub async fn plan(&self, sql: &str) -> Result<Planned> {
-        // Boxed: the states of all kinds of statements together are large, and callers hold several.
-        self.plan_as(sql, Box::pin(self.plan_body(sql, None))).await
+        self.plan_as(sql, self.plan_body(sql, None).boxed()).await
     }
 
     /// Registers a statement under its text, and plans it.
     async fn plan_as(
         &self,
         text: &str,
-        body: impl Future<Output = Result<(ResultShape, Body)>>,
+        // Boxed: it is large, and would be copied from frame to frame of the stack.
+        body: BoxFuture<'_, Result<(ResultShape, Body)>>,
     ) -> Result<Planned> {
         let user = self.client.user.clone();
         let query = self.node.queries.begin(text, self.id, user);
@@ -288,7 +289,7 @@ impl Session {
     /// The schema of a statement's result, empty for one that changes something: a client tells by
     /// that what to ask for. Nothing is carried out.
     pub async fn describe(&self, sql: &str) -> Result<SchemaRef> {
-        self.describe_with(sql, None).await
+        self.describe_with(sql, None).boxed().await
     }
 
     async fn describe_with(&self, sql: &str, bound: Option<&Bound>) -> Result<SchemaRef> {
@@ -319,7 +320,9 @@ impl Session {
                 let plan = self.show_create_view(&parts).await?;
                 self.body_of(plan, config)?
             }
-            Kind::Rewritten(sql) => return Box::pin(self.describe(&sql)).await,
+            Kind::Rewritten(sql) => {
+                return Box::pin(self.describe_with(&sql, None)).await;
+            }
             Kind::Call(call) => {
                 let schema = self.procedure(&call, config)?.schema();
                 return Ok(Arc::clone(ResultShape::of_arrow(&schema).schema()));
@@ -357,19 +360,21 @@ impl Session {
         let kind = self.without_show(kind).await?;
         let done = || (ResultShape::of_arrow(&Schema::empty()), Body::Done);
         match kind {
-            Kind::Plan(statement) => match self.bound_body(statement, &mentions, bound).await? {
-                (
-                    _,
-                    Body::Plan {
-                        plan: LogicalPlan::Statement(command),
-                        ..
-                    },
-                ) => {
-                    self.apply(command)?;
-                    Ok(done())
+            Kind::Plan(statement) => {
+                match self.bound_body(statement, &mentions, bound).boxed().await? {
+                    (
+                        _,
+                        Body::Plan {
+                            plan: LogicalPlan::Statement(command),
+                            ..
+                        },
+                    ) => {
+                        self.apply(command)?;
+                        Ok(done())
+                    }
+                    planned => Ok(planned),
                 }
-                planned => Ok(planned),
-            },
+            }
             Kind::ShowCreate(parts) => {
                 let config = self.settings.lock().clone();
                 let plan = self.show_create(&parts, &mentions, config.clone()).await?;
@@ -573,7 +578,9 @@ impl Session {
                 Ok((plan, stream))
             }
             Body::Plans { plans, config } => {
-                parameters::run_in_turn(&self.node, plans, config, shape).await
+                parameters::run_in_turn(&self.node, plans, config, shape)
+                    .boxed()
+                    .await
             }
             Body::Insert { insert, config } => {
                 let catalogs = Arc::clone(&self.node.options.catalogs);

@@ -10,7 +10,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::{CopyToSource, Statement};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::{Body, Planned, Session};
 use crate::names::Mention;
@@ -108,7 +108,10 @@ impl Session {
             _ => return Err(parameters::missing(count)),
         };
         let config = self.settings.lock().clone();
-        let plan = self.logical_plan(statement, &mentions, config).await;
+        let plan = self
+            .logical_plan(statement, &mentions, config)
+            .boxed()
+            .await;
         let known = match &plan {
             Ok(plan) => parameters::infer(plan, count)?,
             // It may be that the planner has to know all types.
@@ -126,7 +129,7 @@ impl Session {
             });
             let parameters = Parameters::new(types.collect(), inferred.clone(), many);
             let bound = Bound::types_only(Arc::clone(&parameters.schema));
-            if let Ok(schema) = self.describe_with(sql, Some(&bound)).await {
+            if let Ok(schema) = self.describe_with(sql, Some(&bound)).boxed().await {
                 return Ok(Preparation { schema, parameters });
             }
         }
@@ -151,7 +154,7 @@ impl Session {
     /// # Errors
     /// Those of planning it.
     pub async fn describe_bound(&self, sql: &str, bound: &Bound) -> Result<SchemaRef> {
-        self.describe_with(sql, Some(bound)).await
+        self.describe_with(sql, Some(bound)).boxed().await
     }
 
     /// As [`Session::plan`], of a statement with parameters.
@@ -159,7 +162,8 @@ impl Session {
     /// # Errors
     /// Those of planning it, and [`Bound::put`]'s.
     pub async fn plan_bound(&self, sql: &str, bound: &Bound) -> Result<Planned> {
-        self.plan_as(sql, self.plan_body(sql, Some(bound))).await
+        self.plan_as(sql, self.plan_body(sql, Some(bound)).boxed())
+            .await
     }
 
     /// The settings of a statement, the types of its parameters among them.
