@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::Statement as PlanStatement;
 use datafusion::sql::parser::CreateExternalTable;
+use inshore_engine::distribute::PlacementOptions;
 use inshore_lake::catalog::open_location;
 use inshore_lake::table::IcebergTable;
 
@@ -45,6 +46,9 @@ impl Session {
     pub fn reset_option(&self, name: &str) -> Result<()> {
         let key = name.to_lowercase();
         check_setting(&key)?;
+        if key == STATEMENT_TIMEOUT {
+            return self.set_option(&key, "0");
+        }
         let fresh = self.node.base_config().options().entries();
         let fresh = fresh.into_iter().find(|entry| entry.key == key);
         let fresh = fresh.ok_or_else(|| Error::NotFound(format!("there is no setting {key}")))?;
@@ -64,7 +68,12 @@ impl Session {
                 && fresh.get(&entry.key) != Some(&entry.value)
         });
         let changed = changed.map(|entry| (entry.key, entry.value.unwrap_or_default()));
-        changed.collect()
+        // DataFusion lists the settings of others without their prefix.
+        let timeout_s = PlacementOptions::of(self.settings.lock().options());
+        let timeout_s = timeout_s.statement_timeout_seconds;
+        let timeout =
+            (timeout_s > 0).then(|| (STATEMENT_TIMEOUT.to_owned(), timeout_s.to_string()));
+        changed.chain(timeout).collect()
     }
 
     /// Makes a catalog the default one; the default schema stays.
