@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Statement as PlanStatement;
 use datafusion::sql::parser::CreateExternalTable;
 use inshore_engine::distribute::PlacementOptions;
@@ -11,6 +12,7 @@ use inshore_lake::table::IcebergTable;
 
 use super::{SESSION_TABLES_MAX, Session};
 use crate::names::Mention;
+use crate::statement::describe;
 use crate::{Error, Result, ddl};
 
 /// How long a statement of the session may take, in seconds. It cannot outlast the coordinator's.
@@ -36,7 +38,13 @@ impl Session {
     pub fn set_option(&self, name: &str, value: &str) -> Result<()> {
         let key = name.to_lowercase();
         check_setting(&key)?;
-        Ok(self.settings.lock().options_mut().set(&key, value)?)
+        let set = self.settings.lock().options_mut().set(&key, value);
+        // Some settings only pass on what the standard library says about a number.
+        set.map_err(|error| {
+            let why = describe(&error);
+            let message = format!("{value} is no value of {key}: {why}");
+            Error::Execution(DataFusionError::Configuration(message))
+        })
     }
 
     /// Gives a setting its first value again, as `RESET` does.
