@@ -402,6 +402,8 @@ impl ResultStream {
         let Some(plan) = self.plan.take() else {
             return;
         };
+        // What has not given way yet hears of it.
+        self.query.cancelled.cancel();
         self.queries.end(&self.query, state, error);
         let query = Arc::clone(&self.query);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

@@ -7,6 +7,7 @@
 //! - [`distribute`]: how many tasks a stage gets, which files each reads, which worker runs it.
 //! - [`floats`]: comparisons with floating-point numbers, as SQL means them.
 //! - [`guard`]: what datafusion-distributed would plan wrongly, and how that is prevented.
+//! - [`interrupt`]: joins that can be stopped.
 //! - [`planner`]: the query planner that puts the two together.
 //! - [`functions`]: SQL functions beyond DataFusion's.
 //! - [`preimage`]: conditions on functions of columns, as ranges of the columns.
@@ -20,6 +21,7 @@ pub mod error;
 pub mod floats;
 pub mod functions;
 pub mod guard;
+pub mod interrupt;
 pub mod metrics;
 pub mod options;
 pub mod planner;

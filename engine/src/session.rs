@@ -26,6 +26,7 @@ use inshore_lake::write::transform_function;
 use crate::distribute::{PlacementOptions, QueryWorkers, SplitScans, TaskCounts};
 use crate::floats::with_float_rules;
 use crate::functions;
+use crate::interrupt::YieldingJoins;
 use crate::options::{EngineOptions, apply_headers, settings_to_headers};
 use crate::planner::{ClusterPlanner, GuardedPlanner, LocalPlanner};
 use crate::preimage::ColumnRanges;
@@ -94,7 +95,8 @@ fn sql_builder() -> SessionStateBuilder {
     rules.insert(0, Arc::new(ColumnRanges));
     let mut builder = SessionStateBuilder::new()
         .with_default_features()
-        .with_optimizer_rules(rules);
+        .with_optimizer_rules(rules)
+        .with_physical_optimizer_rule(Arc::new(YieldingJoins));
     let scalar = builder.scalar_functions().get_or_insert_default();
     scalar.extend(functions::all());
     let analyzer = builder.analyzer().get_or_insert_default();

@@ -5,6 +5,7 @@
 use arrow::array::{AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, UInt32Type};
 use arrow::ipc::convert::try_schema_from_ipc_buffer;
+use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
@@ -12,7 +13,7 @@ use arrow_flight::sql::{
     CommandPreparedStatementQuery, CommandPreparedStatementUpdate, DoPutUpdateResult,
     ProstMessageExt,
 };
-use arrow_flight::{FlightData, FlightDescriptor, FlightRecordBatchStream};
+use arrow_flight::{FlightData, FlightDescriptor};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use inshore_testkit::flight::{Raw, act, descriptor, raw};

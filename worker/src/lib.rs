@@ -20,6 +20,7 @@ pub mod member;
 pub mod node;
 pub mod server;
 pub mod tasks;
+pub mod tidy;
 
 pub use error::{Error, Result};
 pub use node::{Config, Worker, run};

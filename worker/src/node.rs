@@ -23,6 +23,7 @@ use uuid::Uuid;
 use crate::member::Member;
 use crate::server::{Door, Identity, Server};
 use crate::tasks::Tasks;
+use crate::tidy::tidy;
 use crate::{Error, Result};
 
 /// Queries that were planned before the coordinator knew of the drain may still send tasks for
@@ -171,6 +172,8 @@ impl Worker {
             bytes_sent: Arc::new(AtomicU64::new(0)),
         });
         let stop = CancellationToken::new();
+        // Ends with `stop`.
+        tokio::spawn(tidy(Arc::clone(&server), stop.clone()));
         let serving = tokio::spawn(serve(listener, Arc::clone(&server), stop.clone()));
         let member = match &config.coordinator {
             Some(coordinator) => Some(join(&config, coordinator, &server)?),

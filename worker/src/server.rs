@@ -17,6 +17,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion_distributed::{DistributedConfig, Worker as Executor, WorkerToCoordinatorMsg};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use inshore_engine::interrupt::decoding;
 use inshore_engine::transport::encode::compression;
 use inshore_engine::transport::error::{into_datafusion, panic_error, wire_error};
 use inshore_engine::transport::fragment;
@@ -111,7 +112,7 @@ impl Server {
             .executor
             .coordinator_channel(headers, inbound)
             .instrument(span);
-        let outbound = caught(call)
+        let outbound = caught(decoding(starting.cancelled(), call))
             .await
             .and_then(|result| result.map_err(|e| wire_error(&e)));
         let outbound = match outbound {

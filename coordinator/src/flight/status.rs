@@ -40,9 +40,21 @@ pub(super) fn status(error: Error) -> Status {
     status
 }
 
+/// What DataFusion says of the arguments of a function, behind a longer account of why.
+const NO_FUNCTION: &str = "No function matches the given name and argument types";
+
+/// Whose defect DataFusion takes an error for, and where to tell: to its own people, and not to ours.
+const DEFECT: &str = "This issue was likely caused by a bug in DataFusion's code";
+
 /// A message without its origins and line breaks.
 fn one_line(message: &str) -> String {
     let mut rest = message.trim();
+    if let Some((_, short)) = rest.split_once(NO_FUNCTION) {
+        return one_line(&format!("{}{short}", NO_FUNCTION.to_lowercase()));
+    }
+    if let Some((short, _)) = rest.split_once(DEFECT) {
+        rest = short.trim_end();
+    }
     while let Some(shorter) = ORIGINS.iter().find_map(|origin| rest.strip_prefix(origin)) {
         rest = shorter.trim_start();
     }
@@ -63,6 +75,20 @@ mod tests {
         assert_eq!(status.message(), "no such thing (query 019a)");
         let id = status.metadata().get(QUERY_ID);
         assert_eq!(id.and_then(|id| id.to_str().ok()), Some("019a"));
+    }
+
+    #[test]
+    fn what_only_datafusion_wants_to_know_is_left_out() {
+        let message = format!(
+            "Error during planning: Internal error: no.. {DEFECT}. Please help.\n\
+             {NO_FUNCTION} 'sum(Utf8)'."
+        );
+        assert_eq!(
+            one_line(&message),
+            "no function matches the given name and argument types 'sum(Utf8)'."
+        );
+        let message = format!("Internal error: a defect.\n{DEFECT}. Please help.");
+        assert_eq!(one_line(&message), "Internal error: a defect.");
     }
 
     #[test]

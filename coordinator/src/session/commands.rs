@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Statement as PlanStatement;
 use datafusion::sql::parser::CreateExternalTable;
+use inshore_engine::distribute::PlacementOptions;
 use inshore_lake::catalog::open_location;
 use inshore_lake::table::IcebergTable;
 
 use super::{SESSION_TABLES_MAX, Session};
 use crate::names::Mention;
+use crate::statement::describe;
 use crate::{Error, Result, ddl, system};
 
 /// How long a statement of the session may take, in seconds. It cannot outlast the coordinator's.
@@ -35,7 +38,13 @@ impl Session {
     pub fn set_option(&self, name: &str, value: &str) -> Result<()> {
         let key = name.to_lowercase();
         check_setting(&key)?;
-        Ok(self.settings.lock().options_mut().set(&key, value)?)
+        let set = self.settings.lock().options_mut().set(&key, value);
+        // Some settings only pass on what the standard library says about a number.
+        set.map_err(|error| {
+            let why = describe(&error);
+            let message = format!("{value} is no value of {key}: {why}");
+            Error::Execution(DataFusionError::Configuration(message))
+        })
     }
 
     /// Gives a setting its first value again, as `RESET` does.
@@ -45,6 +54,9 @@ impl Session {
     pub fn reset_option(&self, name: &str) -> Result<()> {
         let key = name.to_lowercase();
         check_setting(&key)?;
+        if key == STATEMENT_TIMEOUT {
+            return self.set_option(&key, "0");
+        }
         let fresh = self.node.base_config().options().entries();
         let fresh = fresh.into_iter().find(|entry| entry.key == key);
         let fresh = fresh.ok_or_else(|| Error::NotFound(format!("there is no setting {key}")))?;
@@ -64,7 +76,12 @@ impl Session {
                 && fresh.get(&entry.key) != Some(&entry.value)
         });
         let changed = changed.map(|entry| (entry.key, entry.value.unwrap_or_default()));
-        changed.collect()
+        // DataFusion lists the settings of others without their prefix.
+        let timeout_s = PlacementOptions::of(self.settings.lock().options());
+        let timeout_s = timeout_s.statement_timeout_seconds;
+        let timeout =
+            (timeout_s > 0).then(|| (STATEMENT_TIMEOUT.to_owned(), timeout_s.to_string()));
+        changed.chain(timeout).collect()
     }
 
     /// Makes a catalog the default one; the default schema stays.

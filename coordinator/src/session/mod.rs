@@ -37,7 +37,7 @@ use datafusion::sql::sqlparser::ast::{
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use inshore_engine::distribute::{PlacementOptions, QueryWorkers};
-use inshore_engine::metrics;
+use inshore_engine::{interrupt, metrics};
 use inshore_lake::catalog::View;
 use inshore_lake::files::FilesTable;
 use inshore_lake::name::TableName;
@@ -678,6 +678,7 @@ impl Session {
         let (physical, state) = physical_plan(&self.node, plan, config).await?;
         let workers = state.config().get_extension::<QueryWorkers>();
         query.has_tasks(metrics::tasks(&physical, workers.as_deref())?);
+        let physical = interrupt::interruptible(physical, query.cancelled())?;
         Ok((physical, state))
     }
 }
