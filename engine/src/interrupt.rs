@@ -5,7 +5,7 @@
 //! its rows up takes them all in one go: the thread is gone, and with enough of such partitions the
 //! whole node does not answer any more. So
 //!
-//! - [`YieldingJoins`] has every join give way between its batches;
+//! - [`YieldingJoins`] has every join, and every unnesting, give way between its batches;
 //! - [`interruptible`] has a nested loop join look whether its statement is still wanted, and leave
 //!   its thread's other work to another thread, between two pieces of a batch: where its condition
 //!   lets nothing through there may be no batch for hours.
@@ -30,6 +30,7 @@ use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec,
 };
+use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion_distributed::{DistributedExec, NetworkBoundaryExt};
 use inshore_proto::error::{Code, RetryVerdict, WireError};
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -59,7 +60,8 @@ impl PhysicalOptimizerRule for YieldingJoins {
             let is_join = node.is::<CrossJoinExec>()
                 || node.is::<NestedLoopJoinExec>()
                 || node.is::<HashJoinExec>()
-                || node.is::<SortMergeJoinExec>();
+                || node.is::<SortMergeJoinExec>()
+                || node.is::<UnnestExec>();
             Ok(match is_join {
                 true => Transformed::yes(Arc::new(CooperativeExec::new(node)) as _),
                 false => Transformed::no(node),

@@ -13,7 +13,6 @@
 //! - [`preimage`]: conditions on functions of columns, as ranges of the columns.
 //! - [`metrics`]: what a finished query did, read off its plan.
 //! - [`rewrite`]: what a worker changes in a fragment before it runs it.
-//! - [`yielding`]: operators that make many rows of few, and how they let others run.
 //! - [`transport`]: Arrow Flight between coordinator and workers.
 
 pub mod distribute;
@@ -29,7 +28,6 @@ pub mod preimage;
 pub mod rewrite;
 pub mod session;
 pub mod transport;
-pub mod yielding;
 
 pub use error::{Error, Result};
 pub use options::EngineOptions;

@@ -4,7 +4,6 @@
 //! LogicalPlan
 //!   -> DataFusion's physical planner        one node, all optimizations
 //!   -> guard::prepare                       shapes that would be distributed wrongly
-//!   -> yielding::prepare                    joins give the thread back
 //!   -> datafusion-distributed               stages, tasks
 //!   -> verify                               every fragment can be sent; else one node
 //! ```
@@ -27,25 +26,7 @@ use datafusion_proto::protobuf::PhysicalPlanNode;
 use tracing::debug;
 
 use crate::distribute::{PlacementOptions, has_distributable_scan};
-use crate::{guard, yielding};
-
-/// DataFusion's physical planner, for plans that run in one process.
-#[derive(Debug, Default)]
-pub struct LocalPlanner;
-
-#[async_trait]
-impl QueryPlanner for LocalPlanner {
-    async fn create_physical_plan(
-        &self,
-        logical_plan: &LogicalPlan,
-        state: &SessionState,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let plan = DefaultPhysicalPlanner::default()
-            .create_physical_plan(logical_plan, state)
-            .await?;
-        yielding::prepare(plan)
-    }
-}
+use crate::guard;
 
 /// DataFusion's physical planner, followed by the guards' rewrites. Stands below
 /// datafusion-distributed's planner.
@@ -62,7 +43,7 @@ impl QueryPlanner for GuardedPlanner {
         let plan = DefaultPhysicalPlanner::default()
             .create_physical_plan(logical_plan, state)
             .await?;
-        yielding::prepare(guard::prepare(plan)?)
+        guard::prepare(plan)
     }
 }
 
@@ -84,7 +65,9 @@ impl ClusterPlanner {
         reason: &str,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         debug!(reason, "planned on the coordinator alone");
-        LocalPlanner.create_physical_plan(plan, state).await
+        DefaultPhysicalPlanner::default()
+            .create_physical_plan(plan, state)
+            .await
     }
 }
 

@@ -28,7 +28,7 @@ use crate::floats::with_float_rules;
 use crate::functions;
 use crate::interrupt::YieldingJoins;
 use crate::options::{EngineOptions, apply_headers, settings_to_headers};
-use crate::planner::{ClusterPlanner, GuardedPlanner, LocalPlanner};
+use crate::planner::{ClusterPlanner, GuardedPlanner};
 use crate::preimage::ColumnRanges;
 use crate::rewrite::ConnectDynamicFilters;
 use crate::transport::FlightChannelResolver;
@@ -112,7 +112,6 @@ pub fn embedded_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Sessio
         .with_type_planner(Arc::new(IcebergTypes))
         .with_config(config)
         .with_runtime_env(runtime)
-        .with_query_planner(Arc::new(LocalPlanner))
         .build()
 }
 
