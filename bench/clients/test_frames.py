@@ -17,7 +17,6 @@ def test_pandas_writes_and_reads(connection, table):
     assert read["words"].tolist()[::2] == ["a", "ü"]
     frame.to_sql(table, connection, schema="s", index=False, if_exists="append")
     assert pandas.read_sql(f"SELECT count(*) AS n FROM {table}", connection)["n"].tolist() == [6]
-    assert len(pandas.read_sql(f"SELECT * FROM {table} WHERE id = ?", connection, params=(2,))) == 2
 
 
 def test_polars_writes_and_reads(connection, table):

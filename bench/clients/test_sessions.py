@@ -66,7 +66,7 @@ def test_cancel_from_another_thread(running, connect):
     time.sleep(1.0)
     with running.connect() as other:
         states = cluster.fetch(other, "SELECT sql, state FROM system.queries").to_pylist()
-    assert [row["state"] for row in states if row["sql"] == ENDLESS] == ["cancelled"]
+    assert [row["state"] for row in states if row["sql"] == ENDLESS] == ["CANCELLED"]
 
 
 def test_a_result_that_is_dropped_ends(running, connect):
@@ -79,7 +79,7 @@ def test_a_result_that_is_dropped_ends(running, connect):
     while time.monotonic() < deadline:
         with running.connect() as other:
             rows = cluster.fetch(other, "SELECT sql, state FROM system.queries").to_pylist()
-        if [row["state"] for row in rows if row["sql"] == sql] == ["cancelled"]:
+        if [row["state"] for row in rows if row["sql"] == sql] == ["CANCELLED"]:
             return
         time.sleep(0.1)
     pytest.fail(str([row for row in rows if row["sql"] == sql]))
