@@ -28,6 +28,9 @@ const FINISHED_KEPT: usize = 1_000;
 /// How long the totals of a finished query are waited for.
 const METRICS_PATIENCE: Duration = Duration::from_secs(5);
 
+/// As long for one that failed or was cancelled: its plan holds memory, and its tasks need not report.
+const BROKEN_METRICS_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Longest statement text that is remembered, in bytes.
 const SQL_KEPT_BYTES: usize = 16 * 1024;
 
@@ -406,9 +409,13 @@ impl ResultStream {
         self.query.cancelled.cancel();
         self.queries.end(&self.query, state, error);
         let query = Arc::clone(&self.query);
+        let patience = match state {
+            State::Finished => METRICS_PATIENCE,
+            _ => BROKEN_METRICS_PATIENCE,
+        };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if let Ok(Some(measured)) = metrics::measured(plan, METRICS_PATIENCE).await {
+                if let Ok(Some(measured)) = metrics::measured(plan, patience).await {
                     query.measured(measured);
                 }
             });
