@@ -40,7 +40,8 @@ impl ResultShape {
         }
     }
 
-    /// As [`Self::of_arrow`], without what only clients of Flight SQL are told of columns: for files.
+    /// As [`Self::of_arrow`], without what only clients of Flight SQL are told of columns: for files, and for rows that
+    /// come from clients.
     pub fn plain(schema: &Schema) -> Self {
         let fields = schema.fields().iter().map(client_field).collect::<Vec<_>>();
         Self {

@@ -69,6 +69,28 @@ async fn sessions_are_bounded_and_closed_ones_make_room() {
     cluster.stop().await;
 }
 
+/// Drivers carry changes out without fetching a result.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_nobody_fetches_take_no_room() {
+    let lake = lake().await;
+    let cluster = Cluster::start(&lake, 0).await.unwrap();
+    let client = raw(&cluster).await.unwrap();
+    let changes = futures::stream::iter((0..10_050).map(Ok));
+    let changed = changes.try_for_each_concurrent(32, |_| {
+        let mut client = client.clone();
+        async move {
+            let info = info(&mut client, "USE lake.s").await?;
+            assert_eq!(info.endpoint.len(), 1);
+            Ok::<_, Status>(())
+        }
+    });
+    changed.await.unwrap();
+    let mut own = client.clone();
+    assert!(run(&mut own, "USE lake.s").await.is_ok());
+    assert!(run(&mut own, "SELECT 1").await.is_ok());
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_sessions_are_forgotten_and_used_ones_are_not() {
     let lake = lake().await;

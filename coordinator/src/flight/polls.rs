@@ -22,7 +22,7 @@ use crate::query::Query;
 use crate::session::{Effect, Planned, Session};
 use crate::{Error, Result};
 
-use super::service::{Door, Ran, Rpc, done, info_of, run_to_end, text};
+use super::service::{Door, Ran, Rpc, info_of, run_to_end, text};
 use super::sessions::Key;
 use super::statements::{STATEMENTS_MAX, UNFETCHED, bounded};
 use super::status::status;
@@ -194,7 +194,7 @@ impl Door {
         };
         let (session, planned) = planned;
         let descriptor = request.into_inner();
-        if planned.effect() == Effect::Query {
+        if planned.effect() == Effect::Query || planned.has_run() {
             let info = self.promise(session, planned, descriptor).await;
             return info.map(complete).map_err(status);
         }
@@ -206,7 +206,7 @@ impl Door {
 
     async fn poll_again(&self, request: &Request<FlightDescriptor>, name: &[u8]) -> Rpc<PollInfo> {
         let polled = || {
-            let name = self.statements.signer.read(Purpose::Poll, name)?;
+            let name = self.statements.signer.read_poll(name)?;
             let key = Key::of(request.metadata(), request.remote_addr());
             self.sessions.check(&key, name.session)?;
             Ok((self.polls.get(&name)?, name))
@@ -224,16 +224,9 @@ impl Door {
         let info = match &*info {
             Some(info) => info.clone(),
             None => {
-                let made = self
-                    .statements
-                    .keep(polled.session, done(ran.schema.clone(), ran.batches))
-                    .and_then(|ticket| {
-                        let descriptor = polled.descriptor.clone();
-                        info_of(&ran.schema, Some(ticket), descriptor, &polled.query.id)
-                    })
-                    .map_err(status)?
-                    .with_total_records(ran.rows);
-                info.insert(made).clone()
+                let (session, descriptor) = (polled.session, polled.descriptor.clone());
+                let made = self.promise_ran(session, &ran, descriptor, &polled.query.id);
+                info.insert(made.map_err(status)?).clone()
             }
         };
         Ok(complete(info))

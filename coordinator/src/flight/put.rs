@@ -62,7 +62,7 @@ impl Put {
                 },
             }
         };
-        let shape = ResultShape::of_arrow(&schema);
+        let shape = ResultShape::plain(&schema);
         let schema = Arc::clone(shape.schema());
         let batches = decoder.filter_map(move |decoded| {
             let batch = match decoded.map_err(unreadable) {
@@ -209,11 +209,12 @@ pub(super) async fn update(prepared: &Prepared, stream: PeekableFlightDataStream
         }
         ManyRows::Each => {
             let mut batches = put.batches;
-            let mut total = Total::default();
+            let mut total = 0_i64;
             while let Some(batch) = batches.try_next().await? {
-                total.run(prepared, &shape.apply(&batch)?).await?;
+                let changed = for_each(prepared, &shape.apply(&batch)?).await?;
+                total = total.saturating_add(changed);
             }
-            Ok(total.changed)
+            Ok(total)
         }
     }
 }
@@ -242,28 +243,14 @@ pub(super) fn is_run_for_each(prepared: &Prepared, values: &RecordBatch) -> bool
 /// # Errors
 /// As [`update`].
 pub(super) async fn for_each(prepared: &Prepared, values: &RecordBatch) -> Result<i64> {
-    let mut total = Total::default();
-    total.run(prepared, values).await?;
-    Ok(total.changed)
-}
-
-#[derive(Default)]
-struct Total {
-    rows: usize,
-    changed: i64,
-}
-
-impl Total {
-    async fn run(&mut self, prepared: &Prepared, values: &RecordBatch) -> Result<()> {
-        for row in 0..values.num_rows() {
-            let one = Bound::batch(values.slice(row, 1));
-            let planned = prepared.session.plan_bound(&prepared.sql, &one).await?;
-            let changed = carry_out(&prepared.session, planned).await?;
-            self.changed = self.changed.saturating_add(changed.unwrap_or(0).max(0));
-            self.rows += 1;
-        }
-        Ok(())
+    let mut total = 0_i64;
+    for row in 0..values.num_rows() {
+        let one = Bound::batch(values.slice(row, 1));
+        let planned = prepared.session.plan_bound(&prepared.sql, &one).await?;
+        let changed = carry_out(&prepared.session, planned).await?;
+        total = total.saturating_add(changed.unwrap_or(0).max(0));
     }
+    Ok(total)
 }
 
 /// The plan of a prepared statement with the values that were bound.

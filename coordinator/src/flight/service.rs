@@ -106,21 +106,39 @@ impl Door {
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo> {
         let (query_id, id) = (planned.query.id.clone(), session.id);
-        let (schema, rows, promised) = match planned.effect() {
-            Effect::Query => {
-                let schema = Arc::clone(planned.schema());
-                let planned = Box::new(planned);
-                (schema, -1, Promised::Planned { session, planned })
-            }
-            Effect::Changes | Effect::Call => {
-                let ran = run_to_end(&session, planned).await?;
-                let schema = Arc::clone(&ran.schema);
-                (schema, ran.rows, done(ran.schema, ran.batches))
+        if planned.effect() == Effect::Query {
+            let schema = Arc::clone(planned.schema());
+            let planned = Box::new(planned);
+            let promised = Promised::Planned { session, planned };
+            let ticket = self.statements.keep(id, promised)?;
+            return info_of(&schema, Some(ticket), descriptor, &query_id);
+        }
+        if planned.effect() == Effect::Call {
+            self.statements.check_room()?;
+        }
+        let ran = run_to_end(&session, planned).await?;
+        self.promise_ran(id, &ran, descriptor, &query_id)
+    }
+
+    /// Promises what a statement gave that has run.
+    pub(super) fn promise_ran(
+        &self,
+        session: Uuid,
+        ran: &Ran,
+        descriptor: FlightDescriptor,
+        query_id: &str,
+    ) -> Result<FlightInfo> {
+        let schema = Arc::clone(&ran.schema);
+        let ticket = match schema.fields().is_empty() {
+            true => self.statements.nothing(session),
+            false => {
+                let batches = ran.batches.clone();
+                let promised = Promised::Done { schema, batches };
+                self.statements.keep(session, promised)?
             }
         };
-        let ticket = self.statements.keep(id, promised)?;
-        let info = info_of(&schema, Some(ticket), descriptor, &query_id)?;
-        Ok(info.with_total_records(rows))
+        let info = info_of(&ran.schema, Some(ticket), descriptor, query_id)?;
+        Ok(info.with_total_records(ran.rows))
     }
 
     /// As [`Self::promise`], of a statement that was prepared.
@@ -132,13 +150,9 @@ impl Door {
         if let Some(bound) = &prepared.bound
             && put::is_run_for_each(&prepared, &bound.values)
         {
-            let rows = put::for_each(&prepared, &bound.values).await?;
-            let schema = Arc::new(Schema::empty());
-            let promised = done(Arc::clone(&schema), vec![]);
-            let ticket = self.statements.keep(prepared.session.id, promised)?;
+            let ran = Ran::nothing(put::for_each(&prepared, &bound.values).await?);
             // Each of the runs has an id of its own.
-            let info = info_of(&schema, Some(ticket), descriptor, "")?;
-            return Ok(info.with_total_records(rows));
+            return self.promise_ran(prepared.session.id, &ran, descriptor, "");
         }
         let planned = put::planned(&prepared).await?;
         self.promise(prepared.session, planned, descriptor).await
@@ -149,20 +163,25 @@ impl Door {
         request: &Request<Ticket>,
         handle: &[u8],
     ) -> Result<(SchemaRef, SendableRecordBatchStream)> {
-        let name = self.statements.signer.read(Purpose::Result, handle)?;
+        let (purpose, name) = self.statements.signer.read_ticket(handle)?;
         let key = Key::of(request.metadata(), request.remote_addr());
         self.sessions.check(&key, name.session)?;
-        Ok(match self.statements.take(&name)? {
-            Promised::Planned { session, planned } => {
-                let execution = session.run(*planned).await?;
-                (execution.schema, execution.stream)
+        let (schema, batches) = match purpose {
+            Purpose::Nothing => {
+                self.statements.take_nothing(&name)?;
+                (Arc::new(Schema::empty()), vec![])
             }
-            Promised::Done { schema, batches } => {
-                let batches = futures::stream::iter(batches.into_iter().map(Ok));
-                let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), batches);
-                (schema, Box::pin(stream))
-            }
-        })
+            _ => match self.statements.take(&name)? {
+                Promised::Planned { session, planned } => {
+                    let execution = session.run(*planned).await?;
+                    return Ok((execution.schema, execution.stream));
+                }
+                Promised::Done { schema, batches } => (schema, batches),
+            },
+        };
+        let batches = futures::stream::iter(batches.into_iter().map(Ok));
+        let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), batches);
+        Ok((schema, Box::pin(stream)))
     }
 
     /// What a descriptor's command gives, and where. Metadata is answered under the command itself
@@ -296,17 +315,24 @@ pub(super) struct Ran {
     pub(super) rows: i64,
 }
 
+impl Ran {
+    /// No rows; so many were changed.
+    fn nothing(rows: i64) -> Self {
+        Self {
+            schema: Arc::new(Schema::empty()),
+            batches: vec![],
+            rows,
+        }
+    }
+}
+
 /// Runs a statement that changes something to its end. How many rows it changed is no result: one
 /// has a result that is more than that.
 pub(super) async fn run_to_end(session: &Session, planned: Planned) -> Result<Ran> {
     match planned.effect() {
         Effect::Changes => {
-            let rows = carry_out(session, planned).await?.unwrap_or(-1);
-            Ok(Ran {
-                schema: Arc::new(Schema::empty()),
-                batches: vec![],
-                rows,
-            })
+            let rows = carry_out(session, planned).await?;
+            Ok(Ran::nothing(rows.unwrap_or(-1)))
         }
         Effect::Query | Effect::Call => {
             let schema = Arc::clone(planned.schema());
@@ -319,10 +345,6 @@ pub(super) async fn run_to_end(session: &Session, planned: Planned) -> Result<Ra
             })
         }
     }
-}
-
-pub(super) fn done(schema: SchemaRef, batches: Vec<RecordBatch>) -> Promised {
-    Promised::Done { schema, batches }
 }
 
 /// Runs a statement that changes something to its end; how many rows it changed if it is one that

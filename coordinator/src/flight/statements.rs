@@ -78,6 +78,8 @@ impl Drop for Binding {
 pub(super) struct Statements {
     pub(super) signer: Signer,
     waiting: DashMap<String, Waiting>,
+    /// Tickets of results without rows that were fetched, and when.
+    spent: DashMap<String, Instant>,
     prepared: DashMap<String, Prepared>,
     /// Bytes of all values of parameters.
     bound_bytes: Arc<AtomicUsize>,
@@ -88,6 +90,7 @@ impl Statements {
         Self {
             signer,
             waiting: DashMap::new(),
+            spent: DashMap::new(),
             prepared: DashMap::new(),
             bound_bytes: Arc::default(),
         }
@@ -95,7 +98,7 @@ impl Statements {
 
     /// Keeps a result of a session for the fetch that follows; returns its ticket.
     pub(super) fn keep(&self, session: Uuid, promised: Promised) -> Result<Bytes> {
-        bounded(self.waiting.len(), "results wait to be fetched")?;
+        self.check_room()?;
         let handle = Uuid::new_v4().to_string();
         let waiting = Waiting {
             promised,
@@ -106,6 +109,34 @@ impl Statements {
         let name = Name { handle, session };
         let expires = tickets::in_future(UNFETCHED);
         Ok(self.signer.sign(Purpose::Result, &name, expires))
+    }
+
+    /// The ticket of a result without rows. Clients do not always fetch one, so nothing is kept.
+    pub(super) fn nothing(&self, session: Uuid) -> Bytes {
+        let handle = Uuid::new_v4().to_string();
+        let expires = tickets::in_future(UNFETCHED);
+        self.signer
+            .sign(Purpose::Nothing, &Name { handle, session }, expires)
+    }
+
+    /// Hands a result without rows out, once.
+    pub(super) fn take_nothing(&self, name: &Name) -> Result<()> {
+        if self.spent.len() >= STATEMENTS_MAX {
+            // To fetch nothing a second time does no harm.
+            self.spent.clear();
+        }
+        match self.spent.insert(name.handle.clone(), Instant::now()) {
+            None => Ok(()),
+            Some(_) => Err(tickets::expired()),
+        }
+    }
+
+    /// Whether one more result can be kept, to be asked before what makes it has an effect.
+    ///
+    /// # Errors
+    /// [`Error::ResourceExhausted`] when it cannot.
+    pub(super) fn check_room(&self) -> Result<()> {
+        bounded(self.waiting.len(), "results wait to be fetched")
     }
 
     /// Hands a result out, once.
@@ -191,6 +222,7 @@ impl Statements {
     pub(super) fn expire(&self) {
         self.waiting
             .retain(|_, waiting| waiting.since.elapsed() < UNFETCHED);
+        self.spent.retain(|_, since| since.elapsed() < UNFETCHED);
         self.prepared
             .retain(|_, prepared| prepared.used.elapsed() < PREPARED_IDLE);
     }

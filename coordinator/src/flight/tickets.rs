@@ -24,6 +24,8 @@ pub(super) enum Purpose {
     Result = 1,
     /// A statement that runs, to be asked after.
     Poll = 2,
+    /// The result of a statement that gives no rows: nothing is kept for whoever fetches it.
+    Nothing = 3,
 }
 
 /// What a name says.
@@ -91,17 +93,26 @@ impl Signer {
         Bytes::from(Signed { claims, tag }.encode_to_vec())
     }
 
-    /// Reads a name.
+    /// Reads the name of a statement that is polled.
     ///
     /// # Errors
     /// [`Error::Request`] for one that was not made here, [`Error::NotFound`] for one that is too
     /// old.
-    pub(super) fn read(&self, purpose: Purpose, bytes: &[u8]) -> Result<Name> {
+    pub(super) fn read_poll(&self, bytes: &[u8]) -> Result<Name> {
+        let (_, name) = self.read("descriptor", &[Purpose::Poll], bytes)?;
+        Ok(name)
+    }
+
+    /// Reads a ticket: [`Purpose::Result`] or [`Purpose::Nothing`].
+    ///
+    /// # Errors
+    /// As [`Self::read_poll`].
+    pub(super) fn read_ticket(&self, bytes: &[u8]) -> Result<(Purpose, Name)> {
+        self.read("ticket", &[Purpose::Result, Purpose::Nothing], bytes)
+    }
+
+    fn read(&self, what: &str, purposes: &[Purpose], bytes: &[u8]) -> Result<(Purpose, Name)> {
         let foreign = || {
-            let what = match purpose {
-                Purpose::Poll => "descriptor",
-                Purpose::Result | Purpose::Unspecified => "ticket",
-            };
             Error::Request(format!(
                 "the {what} is not one of this coordinator, or it was restarted since; run the \
                  statement again"
@@ -111,17 +122,16 @@ impl Signer {
         // In constant time.
         hmac::verify(&self.key, &signed.claims, &signed.tag).map_err(|_| foreign())?;
         let claims = Claims::decode(&*signed.claims).map_err(|_| foreign())?;
-        if claims.purpose != purpose as i32 {
+        let purpose = claims.purpose();
+        if !purposes.contains(&purpose) {
             return Err(foreign());
         }
         let session = Uuid::from_slice(&claims.session).map_err(|_| foreign())?;
         if claims.expires < seconds(SystemTime::now()) {
             return Err(expired());
         }
-        Ok(Name {
-            handle: claims.handle,
-            session,
-        })
+        let handle = claims.handle;
+        Ok((purpose, Name { handle, session }))
     }
 }
 
@@ -166,17 +176,17 @@ mod tests {
         let signer = Signer::new().unwrap();
         let name = name();
         let bytes = signer.sign(Purpose::Result, &name, in_future(Duration::from_secs(60)));
-        assert_eq!(signer.read(Purpose::Result, &bytes).unwrap(), name);
+        assert_eq!(signer.read_ticket(&bytes).unwrap(), (Purpose::Result, name));
         let is_foreign = |error: Error| matches!(error, Error::Request(_));
-        assert!(is_foreign(signer.read(Purpose::Poll, &bytes).unwrap_err()));
+        assert!(is_foreign(signer.read_poll(&bytes).unwrap_err()));
         let other = Signer::new().unwrap();
-        assert!(is_foreign(other.read(Purpose::Result, &bytes).unwrap_err()));
+        assert!(is_foreign(other.read_ticket(&bytes).unwrap_err()));
         for at in 0..bytes.len() {
             let mut changed = bytes.to_vec();
             changed[at] ^= 1;
-            let read = signer.read(Purpose::Result, &changed);
+            let read = signer.read_ticket(&changed);
             assert!(is_foreign(read.unwrap_err()), "byte {at}");
-            let cut = signer.read(Purpose::Result, &bytes[..at]);
+            let cut = signer.read_ticket(&bytes[..at]);
             assert!(is_foreign(cut.unwrap_err()), "cut at {at}");
         }
     }
@@ -186,7 +196,7 @@ mod tests {
         let signer = Signer::new().unwrap();
         let past = SystemTime::now() - Duration::from_secs(5);
         let bytes = signer.sign(Purpose::Result, &name(), past);
-        let error = signer.read(Purpose::Result, &bytes).unwrap_err();
+        let error = signer.read_ticket(&bytes).unwrap_err();
         assert!(matches!(error, Error::NotFound(_)), "{error}");
     }
 }

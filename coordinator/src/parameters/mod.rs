@@ -128,7 +128,7 @@ impl Parameters {
                 "the statement has {wanted} parameters, and there are values for {found}"
             )));
         }
-        let plain = ResultShape::of_arrow(given);
+        let plain = ResultShape::plain(given);
         let pairs = self.schema.fields().iter().zip(plain.schema().fields());
         let fields = pairs.zip(&self.inferred).map(|((own, given), inferred)| {
             let (own_type, given_type) = (own.data_type(), given.data_type());
