@@ -30,7 +30,7 @@ pub enum Kind {
     Plan(Statement),
     /// Plan this instead: a statement that is short for a query on the information schema.
     Rewritten(String),
-    /// List tables or columns.
+    /// List what there is.
     Show(Box<Show>),
     /// Show the statement that would create this table, by its folded name.
     ShowCreate(Vec<String>),
@@ -82,6 +82,10 @@ pub enum Kind {
 /// A statement that lists what there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Show {
+    /// `SHOW CATALOGS`.
+    Catalogs(ShowStatementOptions),
+    /// `SHOW SCHEMAS`.
+    Schemas(ShowStatementOptions),
     /// `SHOW TABLES`.
     Tables(ShowStatementOptions),
     /// `SHOW COLUMNS`; all that is known of them, or the usual.
@@ -301,10 +305,10 @@ pub fn classify(
         } => Kind::ShowCreate(names.first().cloned().unwrap_or_default()),
         SqlStatement::ShowSchemas { show_options, .. }
         | SqlStatement::ShowDatabases { show_options, .. } => {
-            Kind::Rewritten(show("schema_name", "schemata", &show_options)?)
+            Kind::Show(Box::new(Show::Schemas(show_options)))
         }
         SqlStatement::ShowCatalogs { show_options, .. } => {
-            Kind::Rewritten(show("catalog_name", "schemata", &show_options)?)
+            Kind::Show(Box::new(Show::Catalogs(show_options)))
         }
         SqlStatement::ShowTables {
             terse: false,
@@ -363,30 +367,6 @@ fn use_target(target: Use) -> Result<Vec<String>> {
         }
     };
     ddl::folded(&name)
-}
-
-fn show(column: &str, view: &str, options: &ShowStatementOptions) -> Result<String> {
-    use datafusion::sql::sqlparser::ast::{ShowStatementFilter, ShowStatementFilterPosition};
-    let mut conditions = Vec::new();
-    if let Some(
-        ShowStatementFilterPosition::Infix(ShowStatementFilter::Like(pattern))
-        | ShowStatementFilterPosition::Suffix(ShowStatementFilter::Like(pattern)),
-    ) = &options.filter_position
-    {
-        conditions.push(format!("{column} LIKE {}", text_literal(pattern)));
-    }
-    let parent = options.show_in.as_ref();
-    if let Some(catalog) = parent.and_then(|parent| parent.parent_name.as_ref()) {
-        let catalog = ddl::folded(catalog)?.join(".");
-        conditions.push(format!("catalog_name = {}", text_literal(&catalog)));
-    }
-    let filter = match conditions.is_empty() {
-        true => String::new(),
-        false => format!(" WHERE {}", conditions.join(" AND ")),
-    };
-    Ok(format!(
-        "SELECT DISTINCT {column} FROM information_schema.{view}{filter} ORDER BY 1"
-    ))
 }
 
 /// A text as SQL writes it.
@@ -496,6 +476,7 @@ mod tests {
                 .to_string()
                 .contains("system.queries")
         );
-        assert!(matches!(kind("show schemas").unwrap(), Kind::Rewritten(_)));
+        let shown = kind("show schemas").unwrap();
+        assert!(matches!(shown, Kind::Show(show) if matches!(*show, Show::Schemas(_))));
     }
 }

@@ -2,110 +2,19 @@
 //! same questions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeMap;
-
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Int32Type, Schema, UInt32Type};
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{
     CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys,
     CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes,
-    CommandGetTables, CommandGetXdbcTypeInfo, CommandStatementQuery, ProstMessageExt, SqlInfo,
+    CommandGetTables, CommandGetXdbcTypeInfo, SqlInfo,
 };
-use arrow_flight::{FlightDescriptor, IpcMessage};
-use futures::TryStreamExt;
-use inshore_coordinator::{Coordinator, Topology};
-use inshore_engine::EngineOptions;
-use inshore_lake::catalog::{Catalogs, embedded_config};
-use inshore_lake::config::{CatalogConfig, CatalogKind, Secret};
-use inshore_testkit::cluster::options;
-use inshore_testkit::{Cluster, Lake, rows};
-use prost::Message;
-use tonic::transport::{Channel, Endpoint};
+use inshore_testkit::{Cluster, Lake};
 
-struct Client(FlightServiceClient<Channel>);
+#[path = "support/asking.rs"]
+mod asking;
 
-impl Client {
-    async fn of(cluster: &Cluster) -> Self {
-        let endpoint = Endpoint::from_shared(cluster.address()).unwrap();
-        Self(FlightServiceClient::new(endpoint.connect().await.unwrap()))
-    }
-
-    /// The answer to a command. What it will look like is told beforehand, in two ways.
-    async fn ask(&mut self, command: &impl ProstMessageExt) -> RecordBatch {
-        let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
-        let told = self.0.get_schema(descriptor.clone()).await.unwrap();
-        let told = Schema::try_from(&told.into_inner()).unwrap();
-        let info = self.0.get_flight_info(descriptor).await.unwrap();
-        let info = info.into_inner();
-        let announced = info.clone().try_decode_schema().unwrap();
-        assert_eq!(told, announced);
-        let ticket = info.endpoint[0].ticket.clone().unwrap();
-        let data = self.0.do_get(ticket).await.unwrap().into_inner();
-        let mut stream = FlightRecordBatchStream::new_from_flight_data(data.map_err(Into::into));
-        let mut batches = Vec::new();
-        while let Some(batch) = stream.try_next().await.unwrap() {
-            batches.push(batch);
-        }
-        let delivered = stream.schema().unwrap().clone();
-        assert_eq!(&announced, delivered.as_ref());
-        concat_batches(&delivered, &batches).unwrap()
-    }
-
-    async fn sql(&mut self, sql: &str) -> RecordBatch {
-        let query = CommandStatementQuery {
-            query: sql.to_owned(),
-            transaction_id: None,
-        };
-        self.ask(&query).await
-    }
-
-    /// The rows of a statement, in order.
-    async fn rows(&mut self, sql: &str) -> Vec<String> {
-        lines(&self.sql(sql).await)
-    }
-
-    /// `catalog|schema|table|type` of the tables that fit.
-    async fn tables(&mut self, catalog: Option<&str>, schema: &str, table: &str) -> Vec<String> {
-        let query = CommandGetTables {
-            catalog: catalog.map(str::to_owned),
-            db_schema_filter_pattern: (schema != "-").then(|| schema.to_owned()),
-            table_name_filter_pattern: (table != "-").then(|| table.to_owned()),
-            ..CommandGetTables::default()
-        };
-        lines(&self.ask(&query).await)
-    }
-
-    /// The tables of a schema with their columns.
-    async fn columns(&mut self, schema: &str) -> BTreeMap<String, Schema> {
-        let query = CommandGetTables {
-            db_schema_filter_pattern: Some(schema.to_owned()),
-            include_schema: true,
-            ..CommandGetTables::default()
-        };
-        let found = self.ask(&query).await;
-        let names = found.column_by_name("table_name").unwrap();
-        let schemas = found.column_by_name("table_schema").unwrap();
-        let schemas = schemas.as_binary::<i32>().iter().flatten();
-        let schemas = schemas.map(|bytes| Schema::try_from(IpcMessage(bytes.to_vec().into())));
-        let names = names.as_string::<i32>().iter().flatten();
-        let found = names.map(str::to_owned).zip(schemas.map(Result::unwrap));
-        found.collect()
-    }
-}
-
-fn lines(batch: &RecordBatch) -> Vec<String> {
-    rows::in_order(std::slice::from_ref(batch)).unwrap()
-}
-
-async fn run(cluster: &Cluster, statements: &[&str]) {
-    for sql in statements {
-        let done = cluster.rows(sql).await;
-        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    }
-}
+use asking::{Client, lines, run};
 
 /// What a column tells under one of Flight SQL's keys.
 fn told<'a>(schema: &'a Schema, column: &str, key: &str) -> Option<&'a str> {
@@ -799,103 +708,4 @@ async fn columns_of_results_tell_their_type() {
     let fields = made.metadata().current_schema().as_struct().fields();
     assert!(fields.iter().all(|field| field.doc.is_none()));
     cluster.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn show_statements_narrow() {
-    let lake = Lake::new().await.unwrap();
-    let cluster = Cluster::start(&lake, 1).await.unwrap();
-    run(
-        &cluster,
-        &[
-            "CREATE SCHEMA s",
-            "CREATE SCHEMA s.inner",
-            "CREATE TABLE s.t (a int)",
-            "CREATE TABLE s.inner.t (b int)",
-        ],
-    )
-    .await;
-    let mut client = Client::of(&cluster).await;
-    client.rows("USE s").await;
-    for (sql, expected) in [
-        ("SHOW TABLES FROM s", vec!["lake|s|t|BASE TABLE"]),
-        ("SHOW TABLES IN s.inner", vec!["lake|s.inner|t|BASE TABLE"]),
-        ("SHOW TABLES FROM s LIKE 'x%'", vec![]),
-        (
-            "SHOW TABLES LIKE 'quer%'",
-            vec!["lake|system|queries|SYSTEM TABLE"],
-        ),
-        ("SHOW SCHEMAS LIKE 's%'", vec!["s", "s.inner", "system"]),
-        ("SHOW SCHEMAS FROM lake LIKE 's.%'", vec!["s.inner"]),
-        ("SHOW SCHEMAS FROM nothing", vec![]),
-        ("SHOW CATALOGS", vec!["lake"]),
-        // Not those of the table of the same name elsewhere.
-        ("SHOW COLUMNS FROM t", vec!["lake|s|t|a|integer|YES"]),
-        (
-            "SHOW COLUMNS FROM s.inner.t",
-            vec!["lake|s.inner|t|b|integer|YES"],
-        ),
-    ] {
-        assert_eq!(client.rows(sql).await, expected, "{sql}");
-    }
-    for (sql, part) in [
-        ("SHOW COLUMNS FROM s.tt", "did you mean t?"),
-        ("SHOW TABLES FROM nothing", "schema nothing not found"),
-        ("SHOW TABLES WHERE table_name = 't'", "FROM and LIKE only"),
-        ("SELECT * FROM information_schema.nothing", "nothing"),
-        ("SELECT * FROM system.nothing", "system"),
-    ] {
-        let error = cluster.rows(sql).await.unwrap_err().to_string();
-        assert!(error.contains(part), "{sql}: {error}");
-    }
-    // A view may look at them too.
-    client
-        .rows("CREATE VIEW s.seen AS SELECT table_name FROM information_schema.tables WHERE table_schema = 's.inner'")
-        .await;
-    assert_eq!(client.rows("SELECT * FROM s.seen").await, ["t"]);
-    let joined = "SELECT c.column_name, t.table_type FROM information_schema.columns c \
-                  JOIN information_schema.tables t USING (table_schema, table_name) \
-                  WHERE t.table_schema IN ('s', 's.inner') AND c.table_name = 't' ORDER BY 1";
-    assert_eq!(client.rows(joined).await, ["a|BASE TABLE", "b|BASE TABLE"]);
-    cluster.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_catalog_that_is_down_hides_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let lake = Lake::open(folder.path()).await.unwrap();
-    for sql in ["CREATE SCHEMA s", "CREATE TABLE s.t (a int)"] {
-        lake.rows_embedded(sql).await.unwrap();
-    }
-    let (mut catalogs, _) = embedded_config(folder.path()).await.unwrap();
-    let down = CatalogConfig {
-        kind: CatalogKind::Rest,
-        uri: Some(Secret::new("http://127.0.0.1:1")),
-        warehouse: None,
-        name: None,
-        token: None,
-        credential: None,
-        oauth2_server_uri: None,
-        scope: None,
-        properties: BTreeMap::new(),
-    };
-    catalogs.insert("down".to_owned(), down);
-    let mut options = options(&lake, EngineOptions::default(), Topology::Embedded);
-    options.catalogs = Catalogs::open(&catalogs, lake.stores()).unwrap();
-    let session = Coordinator::new(options).unwrap().session();
-    for (sql, expected) in [
-        ("SHOW CATALOGS", vec!["down", "lake"]),
-        ("SHOW TABLES FROM s", vec!["lake|s|t|BASE TABLE"]),
-        ("SHOW TABLES LIKE '_'", vec!["lake|s|t|BASE TABLE"]),
-        (
-            "SELECT table_catalog, column_name FROM information_schema.columns \
-             WHERE table_name = 't'",
-            vec!["lake|a"],
-        ),
-        ("SELECT count(*) FROM down.system.workers", vec!["0"]),
-    ] {
-        let execution = session.execute(sql).await.unwrap();
-        let batches: Vec<RecordBatch> = execution.stream.try_collect().await.unwrap();
-        assert_eq!(rows::in_order(&batches).unwrap(), expected, "{sql}");
-    }
 }

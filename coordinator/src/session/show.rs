@@ -1,4 +1,4 @@
-//! `SHOW TABLES` and `SHOW COLUMNS`: short for queries on `information_schema`.
+//! `SHOW CATALOGS`, `SCHEMAS`, `TABLES` and `COLUMNS`: short for queries on `information_schema`.
 
 use datafusion::sql::sqlparser::ast::{
     ObjectName, ShowStatementFilter, ShowStatementFilterPosition, ShowStatementOptions,
@@ -25,6 +25,8 @@ impl Session {
 
     async fn shown(&self, show: &Show) -> Result<String> {
         match show {
+            Show::Catalogs(options) => shown_schemata(options, "catalog_name", "SHOW CATALOGS"),
+            Show::Schemas(options) => shown_schemata(options, "schema_name", "SHOW SCHEMAS"),
             Show::Tables(options) => self.shown_tables(options).await,
             Show::Columns { all, options } => self.shown_columns(*all, options).await,
         }
@@ -80,6 +82,17 @@ impl Session {
             " ORDER BY ordinal_position",
         ))
     }
+}
+
+fn shown_schemata(options: &ShowStatementOptions, column: &str, statement: &str) -> Result<String> {
+    let mut conditions = Vec::new();
+    if let Some(catalog) = parent(options) {
+        let catalog = ddl::folded(catalog)?.join(".");
+        conditions.push(format!("catalog_name = {}", text_literal(&catalog)));
+    }
+    conditions.extend(like(options, column, statement)?);
+    let distinct = format!("DISTINCT {column}");
+    Ok(query(&distinct, "schemata", &conditions, " ORDER BY 1"))
 }
 
 fn query(columns: &str, table: &str, conditions: &[String], order: &str) -> String {
