@@ -83,6 +83,23 @@ pub struct CatalogConfig {
     pub properties: BTreeMap<String, Secret>,
 }
 
+impl CatalogConfig {
+    /// A catalog of this kind, with nothing else said about it.
+    pub fn new(kind: CatalogKind) -> Self {
+        Self {
+            kind,
+            uri: None,
+            warehouse: None,
+            name: None,
+            token: None,
+            credential: None,
+            oauth2_server_uri: None,
+            scope: None,
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
 /// One `[lakes.<key>]` section: where files may be read, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -8,8 +8,6 @@ mod http;
 #[allow(dead_code)]
 mod rest_server;
 
-use std::collections::BTreeMap;
-
 use futures::TryStreamExt;
 use inshore_coordinator::{Coordinator, Session, Topology};
 use inshore_engine::EngineOptions;
@@ -192,15 +190,8 @@ async fn a_rest_catalog_keeps_views_for_everybody() {
     let folder = tempfile::tempdir().unwrap();
     let (server, catalog) = rest_server::start(folder.path()).await;
     let config = CatalogConfig {
-        kind: CatalogKind::Rest,
         uri: Some(Secret::new(&server.uri)),
-        warehouse: None,
-        name: None,
-        token: None,
-        credential: None,
-        oauth2_server_uri: None,
-        scope: None,
-        properties: BTreeMap::new(),
+        ..CatalogConfig::new(CatalogKind::Rest)
     };
     let lake = Lake::with_catalog(folder.path(), config).await.unwrap();
     let cluster = Cluster::start(&lake, 2).await.unwrap();

@@ -47,15 +47,10 @@ pub async fn embedded_config(
         .into_iter()
         .map(|name| {
             let config = CatalogConfig {
-                kind: CatalogKind::Sql,
                 uri: Some(Secret::new(uri.clone())),
                 warehouse: Some(format!("file://{dir}/warehouse")),
                 name: Some(name.clone()),
-                token: None,
-                credential: None,
-                oauth2_server_uri: None,
-                scope: None,
-                properties: BTreeMap::new(),
+                ..CatalogConfig::new(CatalogKind::Sql)
             };
             (name, config)
         })

@@ -56,7 +56,7 @@ pub use self::removal::Removed;
 pub use self::repair::COLUMN_TYPE_PROPERTY;
 pub use self::replace::{Replacement, ReplacementWithRows};
 pub use self::statement::{MakeProvider, Reference, StatementCatalogs};
-pub use self::suggest::suggest;
+pub use self::suggest::{hint, hint_of, suggest};
 pub use self::view::View;
 
 /// A listing of a whole catalog may take this many calls' time.
@@ -293,11 +293,5 @@ fn missing(what: &str, shown: &str, name: &str, candidates: &[String]) -> Error 
         .iter()
         .map(|candidate| Quoted(candidate).to_string())
         .collect();
-    Error::NotFound(match near.is_empty() {
-        true => format!("{what} {shown} not found"),
-        false => format!(
-            "{what} {shown} not found; did you mean {}?",
-            near.join(" or ")
-        ),
-    })
+    Error::NotFound(format!("{what} {shown} not found{}", hint_of(&near)))
 }

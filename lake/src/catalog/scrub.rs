@@ -114,17 +114,13 @@ mod tests {
     #[test]
     fn no_secret_survives() {
         let config = CatalogConfig {
-            kind: CatalogKind::Rest,
             uri: Some(Secret::new(
                 "postgresql://me:p%40ss@host:1/db?sslpassword=hush",
             )),
-            warehouse: None,
-            name: None,
             token: Some(Secret::new("tok-123456")),
             credential: Some(Secret::new("id:topsecret")),
-            oauth2_server_uri: None,
-            scope: None,
             properties: BTreeMap::from([("header.X-Key".to_owned(), Secret::new("key-abcdef"))]),
+            ..CatalogConfig::new(CatalogKind::Rest)
         };
         let service = Service::new("lake", &config);
         assert_eq!(service.label(), "catalog lake (postgresql://host:1/db)");

@@ -3,6 +3,23 @@
 /// How many names are suggested at most.
 const MAX_SUGGESTIONS: usize = 3;
 
+/// The end of an error about a name that does not exist: `; did you mean a or b?`, or nothing.
+pub fn hint<I>(name: &str, candidates: I) -> String
+where
+    I: IntoIterator,
+    I::Item: AsRef<str>,
+{
+    hint_of(&suggest(name, candidates))
+}
+
+/// As [`hint`], of names that were found.
+pub fn hint_of(near: &[String]) -> String {
+    match near.is_empty() {
+        true => String::new(),
+        false => format!("; did you mean {}?", near.join(" or ")),
+    }
+}
+
 /// The candidates that look like `name`, nearest first: the same letters in another case, a
 /// few typing slips away, or beginning with what was typed.
 pub fn suggest<I>(name: &str, candidates: I) -> Vec<String>

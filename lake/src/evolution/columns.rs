@@ -277,13 +277,8 @@ fn missing(parent: Option<&Spot>, part: &str, level: &[&NestedFieldRef]) -> Erro
     let near = crate::catalog::suggest(part, names);
     let near: Vec<String> = near.iter().map(|name| full(name)).collect();
     let wanted = full(part);
-    Error::NotFound(match near.is_empty() {
-        true => format!("there is no column {wanted}"),
-        false => format!(
-            "there is no column {wanted}; did you mean {}?",
-            near.join(" or ")
-        ),
-    })
+    let hint = crate::catalog::hint_of(&near);
+    Error::NotFound(format!("there is no column {wanted}{hint}"))
 }
 
 /// The place of a new field among its siblings.

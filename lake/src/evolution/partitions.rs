@@ -193,14 +193,10 @@ impl Draft<'_> {
         let PartitionKey { column, transform } = key;
         let schema = self.schema()?;
         let Some(source) = schema.field_by_name(column) else {
-            let near = crate::catalog::suggest(column, self.fields.iter().map(|f| &f.name));
-            return Err(Error::NotFound(match near.is_empty() {
-                true => format!("there is no column {column}"),
-                false => format!(
-                    "there is no column {column}; did you mean {}?",
-                    near.join(" or ")
-                ),
-            }));
+            let hint = crate::catalog::hint(column, self.fields.iter().map(|f| &f.name));
+            return Err(Error::NotFound(format!(
+                "there is no column {column}{hint}"
+            )));
         };
         let ty = &source.field_type;
         let fits = ty.is_primitive() && transform.result_type(ty).is_ok();

@@ -53,14 +53,10 @@ impl Draft<'_> {
                 )));
             }
             if self.property(key).is_none() && !if_exists {
-                let near = crate::catalog::suggest(key, self.metadata.properties().keys());
-                return Err(Error::NotFound(match near.is_empty() {
-                    true => format!("the table has no property {key}"),
-                    false => format!(
-                        "the table has no property {key}; did you mean {}?",
-                        near.join(" or ")
-                    ),
-                }));
+                let hint = crate::catalog::hint(key, self.metadata.properties().keys());
+                return Err(Error::NotFound(format!(
+                    "the table has no property {key}{hint}"
+                )));
             }
             self.properties.insert(key.clone(), None);
         }

@@ -12,7 +12,7 @@ use iceberg::spec::{
 use iceberg::table::Table;
 
 use super::producer::Producer;
-use crate::catalog::{Change, suggest};
+use crate::catalog::{Change, hint};
 use crate::version::{TableVersion, refs};
 use crate::{Error, Result};
 
@@ -147,12 +147,11 @@ impl ChangeRef {
             .map(|(name, _)| name)
             .collect();
         names.sort();
-        let near = suggest(name, &names);
-        let what = format!("{} {name} of table {} not found", kind.word(), self.table);
-        Error::NotFound(match near.is_empty() {
-            true => what,
-            false => format!("{what}; did you mean {}?", near.join(" or ")),
-        })
+        let (word, hint) = (kind.word(), hint(name, &names));
+        Error::NotFound(format!(
+            "{word} {name} of table {} not found{hint}",
+            self.table
+        ))
     }
 
     /// The main branch is the table's state: it goes on by commits, and never expires.

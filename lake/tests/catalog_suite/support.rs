@@ -34,15 +34,9 @@ use parquet::file::properties::WriterProperties;
 
 pub fn catalog(kind: CatalogKind, uri: Option<&str>, warehouse: Option<&str>) -> CatalogConfig {
     CatalogConfig {
-        kind,
         uri: uri.map(Secret::new),
         warehouse: warehouse.map(str::to_owned),
-        name: None,
-        token: None,
-        credential: None,
-        oauth2_server_uri: None,
-        scope: None,
-        properties: BTreeMap::new(),
+        ..CatalogConfig::new(kind)
     }
 }
 

@@ -395,15 +395,8 @@ mod tests {
 
     fn service() -> Service {
         let config = CatalogConfig {
-            kind: CatalogKind::Sql,
             uri: Some(Secret::new("sqlite:///x")),
-            warehouse: None,
-            name: None,
-            token: None,
-            credential: None,
-            oauth2_server_uri: None,
-            scope: None,
-            properties: BTreeMap::new(),
+            ..CatalogConfig::new(CatalogKind::Sql)
         };
         Service::new("lake", &config)
     }
