@@ -12,6 +12,7 @@
 //! - [`procedures`]: what `CALL` calls.
 //! - [`result`]: the one schema a result has towards a client; [`columns`]: what it is told of columns.
 //! - [`listing`]: what there is: schemas, tables, views and their columns; `information_schema`.
+//! - [`plans`]: what a plan reads.
 //! - [`query`]: the life of a query, from planning to its last figures.
 //! - [`membership`]: which workers are live.
 //! - [`system`]: the `system` schema: queries and workers as tables.
@@ -35,6 +36,7 @@ pub mod metadata_columns;
 pub mod names;
 mod node;
 pub mod parameters;
+mod plans;
 pub mod procedures;
 pub mod query;
 pub mod result;

@@ -1,12 +1,12 @@
 //! One coordinator: what its sessions share.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use datafusion::catalog::TableProvider;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
 use datafusion::prelude::SessionConfig;
@@ -26,7 +26,7 @@ use crate::flight;
 use crate::membership::Membership;
 use crate::query::Queries;
 use crate::session::{Client, Session};
-use crate::{Error, Result};
+use crate::{Error, Result, system};
 
 /// Where tasks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,22 +205,18 @@ impl Coordinator {
         })
     }
 
-    /// Tables of the `system` schema as of now.
-    pub(crate) fn system_tables(
-        &self,
-    ) -> Result<BTreeMap<&'static str, Arc<dyn datafusion::catalog::TableProvider>>> {
-        let sessions = self
-            .sessions
-            .lock()
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect::<Vec<_>>();
-        let queries = self.queries.all();
-        Ok(BTreeMap::from([
-            ("sessions", crate::system::sessions(&sessions)?),
-            ("queries", crate::system::queries(&queries)?),
-            ("tasks", crate::system::tasks(&queries)?),
-            ("workers", crate::system::workers(&self.membership.all())?),
-        ]))
+    /// A table of the `system` schema as of now; none of an unknown name.
+    pub(crate) fn system_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(Some(match name {
+            "sessions" => {
+                let sessions = self.sessions.lock();
+                let sessions: Vec<_> = sessions.iter().filter_map(Weak::upgrade).collect();
+                system::sessions(&sessions)?
+            }
+            "queries" => system::queries(&self.queries.all())?,
+            "tasks" => system::tasks(&self.queries.all())?,
+            "workers" => system::workers(&self.membership.all())?,
+            _ => return Ok(None),
+        }))
     }
 }

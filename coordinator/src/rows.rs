@@ -7,8 +7,6 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::datasource::source_as_provider;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
@@ -16,6 +14,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
+
+use crate::plans;
 
 /// Batches as they arrive.
 pub type Batches = BoxStream<'static, Result<RecordBatch>>;
@@ -39,18 +39,7 @@ pub fn table(schema: SchemaRef, batches: Batches) -> Result<Arc<dyn TableProvide
 /// # Errors
 /// In practice none.
 pub fn reads_once(plan: &LogicalPlan) -> Result<bool> {
-    let mut found = false;
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node
-            && let Ok(provider) = source_as_provider(&scan.source)
-            && provider.as_ref().is::<StreamingTable>()
-        {
-            found = true;
-            return Ok(TreeNodeRecursion::Stop);
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(found)
+    plans::reads(plan, |table| table.is::<StreamingTable>())
 }
 
 struct Once {

@@ -100,8 +100,7 @@ async fn columns_of(
             Ok(Some(plain(schema.fields())))
         }
         Kind::System if name.namespace == system::SCHEMA => {
-            let tables = session.node().system_tables()?;
-            let table = tables.get(name.table.as_str());
+            let table = session.node().system_table(&name.table)?;
             Ok(table.map(|table| plain(table.schema().fields())))
         }
         Kind::System => {
@@ -116,7 +115,7 @@ async fn columns_of(
 /// # Errors
 /// Those of opening it.
 async fn open(session: &Session, name: &TableName) -> Result<Option<Arc<IcebergTable>>> {
-    if let Some(table) = session.own_tables().remove(name) {
+    if let Some(table) = session.own_table(name) {
         return Ok(Some(table));
     }
     let node = session.node();

@@ -11,6 +11,7 @@ use inshore_lake::catalog::open_location;
 use inshore_lake::table::IcebergTable;
 
 use super::{SESSION_TABLES_MAX, Session};
+use crate::listing::information_schema;
 use crate::names::Mention;
 use crate::statement::describe;
 use crate::{Error, Result, ddl, system};
@@ -112,13 +113,10 @@ impl Session {
         };
         if let Some(namespace) = &namespace {
             let existing = catalogs.namespaces(&catalog).await?;
-            let of_ours = [system::SCHEMA, "information_schema"].contains(&namespace.as_str());
+            let of_ours =
+                [system::SCHEMA, information_schema::SCHEMA].contains(&namespace.as_str());
             if !of_ours && !existing.contains(namespace) {
-                let near = inshore_lake::catalog::suggest(namespace, &existing);
-                let hint = match near.is_empty() {
-                    true => String::new(),
-                    false => format!("; did you mean {}?", near.join(" or ")),
-                };
+                let hint = inshore_lake::catalog::hint(namespace, &existing);
                 return Err(Error::NotFound(format!(
                     "schema {namespace} not found in catalog {catalog}{hint}"
                 )));

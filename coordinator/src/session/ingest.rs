@@ -14,7 +14,7 @@ use datafusion::logical_expr::{
 };
 use futures::FutureExt;
 use inshore_lake::TableName;
-use inshore_lake::catalog::suggest;
+use inshore_lake::catalog::hint;
 use inshore_lake::sql_types::type_name;
 use inshore_lake::table::IcebergTable;
 
@@ -144,11 +144,7 @@ fn appended(name: &TableName, table: Arc<IcebergTable>, rows: LogicalPlan) -> Re
     let known: Vec<String> = wanted.fields().iter().map(|f| f.name().clone()).collect();
     for field in rows.schema().fields() {
         if !known.contains(field.name()) {
-            let near = suggest(field.name(), &known);
-            let hint = match near.is_empty() {
-                true => String::new(),
-                false => format!("; did you mean {}?", near.join(" or ")),
-            };
+            let hint = hint(field.name(), &known);
             return Err(Error::Sql(format!(
                 "table {name} has no column {}{hint}",
                 field.name()

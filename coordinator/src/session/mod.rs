@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
@@ -55,7 +55,7 @@ use crate::procedures::{self, Procedure};
 use crate::query::{Execution, Query, ResultStream, State, TimeLimit};
 use crate::result::ResultShape;
 use crate::statement::{self, Kind};
-use crate::{Error, Result, ddl, explain, truncate};
+use crate::{Error, Result, ddl, explain, plans, truncate};
 
 pub use self::ingest::{IfMissing, IfThere, Ingest};
 pub use self::parameters::Preparation;
@@ -142,6 +142,11 @@ impl Planned {
     /// The schema its result will have.
     pub fn schema(&self) -> &SchemaRef {
         self.shape.schema()
+    }
+
+    /// Whether it was carried out while it was planned, as definitions are.
+    pub fn has_run(&self) -> bool {
+        matches!(self.body, Some(Body::Done) | None)
     }
 
     /// What it does beside giving rows.
@@ -702,19 +707,9 @@ fn as_statement(query: Box<SqlQuery>) -> datafusion::sql::parser::Statement {
 
 /// Whether the plan reads a table of a lake; if not, no worker is needed.
 fn reads_a_lake(plan: &LogicalPlan) -> Result<bool> {
-    let mut found = false;
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node
-            && let Ok(provider) = datafusion::datasource::source_as_provider(&scan.source)
-            && (provider.as_ref().is::<IcebergTable>()
-                || provider
-                    .downcast_ref::<FilesTable>()
-                    .is_some_and(FilesTable::is_in_lake))
-        {
-            found = true;
-            return Ok(TreeNodeRecursion::Stop);
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(found)
+    let is_in_lake = |table: &dyn TableProvider| {
+        let files = table.downcast_ref::<FilesTable>();
+        table.is::<IcebergTable>() || files.is_some_and(FilesTable::is_in_lake)
+    };
+    Ok(plans::reads(plan, is_in_lake)?)
 }

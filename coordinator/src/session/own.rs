@@ -24,6 +24,11 @@ impl Session {
         self.tables.lock().clone()
     }
 
+    /// A table that was opened by its files.
+    pub(crate) fn own_table(&self, name: &TableName) -> Option<Arc<IcebergTable>> {
+        self.tables.lock().get(name).cloned()
+    }
+
     /// The views that last as long as the session.
     pub(crate) fn own_views(&self) -> BTreeMap<TableName, View> {
         self.views.lock().clone()

@@ -143,7 +143,7 @@ impl Session {
     ) -> Result<()> {
         for Reference { name, .. } in references {
             let provider = match name.namespace.as_str() {
-                system::SCHEMA => self.node.system_tables()?.remove(name.table.as_str()),
+                system::SCHEMA => self.node.system_table(&name.table)?,
                 information_schema::SCHEMA => information_schema::table(self, &name.table).await?,
                 _ => None,
             };
